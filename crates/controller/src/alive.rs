@@ -13,6 +13,12 @@ const DEFAULT_TIMEOUT_MS: i64 = 10_000;
 const MIN_TIMEOUT_MS: i64 = 500;
 const MAX_TIMEOUT_MS: i64 = 600_000;
 
+/// The nearest timeout that is allowed, ms.
+#[must_use]
+pub fn allowed_timeout(asked_ms: i64) -> i64 {
+    asked_ms.clamp(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS)
+}
+
 /// A broker name in a cluster.
 type Name = (String, String);
 
@@ -59,11 +65,13 @@ struct Known {
     timeout_ms: i64,
     /// The one of its last heartbeat; `None` if that was closed.
     connection: Option<u64>,
+    /// Its lease may last until then, by what an earlier leader has confirmed.
+    held_until_ms: i64,
 }
 
 impl Known {
     fn expires_ms(&self) -> i64 {
-        self.last_ms.saturating_add(self.timeout_ms)
+        self.last_ms.saturating_add(self.timeout_ms).max(self.held_until_ms)
     }
 
     fn is_alive(&self, now_ms: i64) -> bool {
@@ -116,13 +124,11 @@ impl Alive {
             last_ms: now_ms,
             timeout_ms: 0,
             connection: None,
+            held_until_ms: 0,
         });
         let expired_ms = known.expires_ms();
         known.last_ms = now_ms;
-        known.timeout_ms = heartbeat
-            .timeout_ms
-            .unwrap_or(DEFAULT_TIMEOUT_MS)
-            .clamp(MIN_TIMEOUT_MS, MAX_TIMEOUT_MS);
+        known.timeout_ms = allowed_timeout(heartbeat.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS));
         known.connection = Some(heartbeat.connection);
         known.live.priority = heartbeat.live.priority;
         let (new, old) = (heartbeat.live, &mut known.live);
@@ -130,6 +136,37 @@ impl Alive {
             (old.epoch, old.max_offset) = (new.epoch, new.max_offset);
         }
         Some(is_new || known.expires_ms() < expired_ms)
+    }
+
+    /// This controller begins to lead. The last leader may have confirmed these masters until now, by heartbeats that did not arrive here: their
+    /// leases last so long from now on, in ms, unless their processes are gone. One that is not known is suspected, so that it is looked for.
+    /// A controller that has just started gives it the time that [`Self::may_come`] has.
+    pub fn leads(&mut self, masters: impl IntoIterator<Item = (Gone, i64)>, now_ms: i64) {
+        for (master, lease_ms) in masters {
+            let Gone { cluster, broker, id } = &master;
+            let mut until_ms = now_ms.saturating_add(lease_ms);
+            if self.may_come(cluster, broker, *id, now_ms) {
+                until_ms = until_ms.max(self.started_ms.saturating_add(DEFAULT_TIMEOUT_MS));
+            }
+            let brokers = self.brokers.entry((master.cluster, master.broker)).or_default();
+            // Not bounded by `max`: the names are.
+            let known = brokers.entry(master.id).or_insert_with(|| {
+                self.count += 1;
+                Known {
+                    live: Live {
+                        id: master.id,
+                        epoch: -1,
+                        max_offset: -1,
+                        priority: i32::MAX,
+                    },
+                    last_ms: now_ms,
+                    timeout_ms: 0,
+                    connection: None,
+                    held_until_ms: 0,
+                }
+            });
+            known.held_until_ms = until_ms;
+        }
     }
 
     /// The living brokers of a name, without suspected ones.
@@ -274,6 +311,31 @@ mod tests {
         assert_eq!(table.closed(201), [gone(2)]);
         assert!(table.is_gone(&gone(2)) && table.suspected().is_empty());
         assert!(beat(&mut table, &live(3, 1, 10), 300, 1_500), "there is room again");
+    }
+
+    #[test]
+    fn a_new_leader_leaves_a_master_its_lease() {
+        let gone = |id| Gone {
+            cluster: "c".to_owned(),
+            broker: "b".to_owned(),
+            id,
+        };
+        let mut table = Alive::new(9, 0);
+        beat(&mut table, &live(1, 1, 10), 100, 20_000);
+        table.leads([(gone(1), 1_000), (gone(2), 1_000)], 20_800);
+        assert_eq!((table.suspected(), table.expire(21_800)), (vec![gone(2)], vec![]));
+        assert_eq!(table.of("c", "b", 21_800), [live(1, 1, 10)], "it was heard here until 21,000 only");
+        assert_eq!(table.next_expiry_ms(), Some(21_800));
+        assert_eq!(table.expire(21_801), [gone(1), gone(2)]);
+        // Nobody listens there: it takes nothing any more.
+        table.leads([(gone(1), 1_000)], 22_000);
+        assert!(table.is_gone(&gone(1)) && table.next_expiry_ms().is_none());
+        // A controller that has just started has not heard anybody yet.
+        let mut young = Alive::new(9, 30_000);
+        beat(&mut young, &live(1, 1, 10), 100, 30_100);
+        young.leads([(gone(1), 1_000), (gone(2), 1_000)], 31_000);
+        assert_eq!(young.expire(32_001), [gone(1)]);
+        assert_eq!((young.expire(40_000), young.expire(40_001)), (vec![], vec![gone(2)]));
     }
 
     #[test]

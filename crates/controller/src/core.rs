@@ -58,6 +58,13 @@ impl Core {
         self.leader() == Some(self.identity.own_id())
     }
 
+    /// The term in which this controller leads, if it does.
+    pub(crate) fn leads(&self) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        (metrics.current_leader == Some(self.identity.own_id())).then_some(metrics.current_term)
+    }
+
     /// The term of the leader that this controller knows, or is.
     fn term(&self) -> u64 {
         self.raft.metrics().borrow().current_term

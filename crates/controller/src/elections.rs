@@ -11,6 +11,8 @@
 //! Invariant: a question that begins while no election is open is answered after each earlier election was applied, and a later one knows the
 //! heartbeats that came before the question.
 //!
+//! A leader elects nobody before it knows which leases the last one may have confirmed ([`Elections::serve`]).
+//!
 //! An election belongs to the term of the leader that began it. In a later term it is in the log, and applied before the new leader answers
 //! anything, or it is gone.
 
@@ -21,13 +23,20 @@ use std::collections::HashMap;
 pub struct Elections {
     /// With the term in which it began.
     open: HashMap<String, u64>,
+    /// The term in which there may be elections.
+    served: Option<u64>,
 }
 
 impl Elections {
-    /// Begins an election, before who is alive is read. False if one is open.
+    /// From now on this term has elections: the leases of the masters are known ([`crate::alive::Alive::leads`]).
+    pub fn serve(&mut self, term: u64) {
+        self.served = Some(term);
+    }
+
+    /// Begins an election, before who is alive is read. False if one is open, or this term has none yet.
     #[must_use]
     pub fn begin(&mut self, broker: &str, term: u64) -> bool {
-        let is_free = !self.is_open(broker, term);
+        let is_free = self.served == Some(term) && !self.is_open(broker, term);
         if is_free {
             self.open.insert(broker.to_owned(), term);
         }
@@ -55,6 +64,8 @@ mod tests {
     #[test]
     fn a_name_has_one_election_in_a_term() {
         let mut elections = Elections::default();
+        assert!(!elections.begin("a", 3), "no leases are known");
+        elections.serve(3);
         assert!(elections.begin("a", 3) && elections.is_open("a", 3) && !elections.is_open("b", 3));
         assert!(!elections.begin("a", 3) && elections.begin("b", 3));
         elections.end("a", 3);
@@ -64,8 +75,11 @@ mod tests {
     #[test]
     fn an_election_of_an_earlier_term_hinders_nobody() {
         let mut elections = Elections::default();
+        elections.serve(3);
         assert!(elections.begin("a", 3));
-        assert!(!elections.is_open("a", 5) && elections.begin("a", 5));
+        assert!(!elections.is_open("a", 5) && !elections.begin("a", 5));
+        elections.serve(5);
+        assert!(elections.begin("a", 5));
         // The old one ends at last.
         elections.end("a", 3);
         assert!(elections.is_open("a", 5));

@@ -27,7 +27,7 @@ pub(crate) enum RequestError {
     TimedOut(u128),
     #[error("{0} requests wait, as many as controllerRequestThreadPoolQueueCapacity allows")]
     Busy(usize),
-    #[error("a master of {0} is being elected, or its brokers are being removed; ask again")]
+    #[error("a master of {0} is being elected, or its brokers are being removed, or this controller has just begun to lead; ask again")]
     Electing(String),
     #[error("the controller has stopped working: {0}")]
     Stopped(String),

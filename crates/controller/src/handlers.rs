@@ -13,7 +13,7 @@ use protocol::register::BrokerHeartbeatHeader;
 use protocol::route::MemberGroup;
 use protocol::{Frame, ResponseCode, json};
 
-use crate::alive::Heartbeat;
+use crate::alive::{Heartbeat, allowed_timeout};
 use crate::core::Core;
 use crate::error::{MAX_NAME_BYTES, RequestError};
 use crate::replicas::{Answer, BrokerSet, Command, FIRST_BROKER_ID, Limits, Live, Refusal};
@@ -171,6 +171,7 @@ pub(crate) async fn register(core: &Core, request: &Frame) -> Reply {
         broker: broker.clone(),
         id: header.broker_id,
         address: checked("brokerAddress", header.broker_address)?.to_owned(),
+        lease_ms: header.lease_ms.map(allowed_timeout),
     };
     core.may_tell(&broker)?;
     let answer = core.decide(command).await?;

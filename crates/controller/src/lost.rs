@@ -1,4 +1,4 @@
-//! Which names have lost their master. Pure.
+//! Which names have lost their master, and which masters may have a lease. Pure.
 
 use crate::alive::{Alive, Gone};
 use crate::replicas::Replicas;
@@ -9,6 +9,19 @@ pub fn was_master(replicas: &Replicas, gone: &Gone) -> bool {
     replicas
         .set(&gone.broker)
         .is_some_and(|set| set.cluster == gone.cluster && set.master == Some(gone.id))
+}
+
+/// The masters that may have a lease, with the time that it lasts, ms.
+pub fn leases(replicas: &Replicas) -> impl Iterator<Item = (Gone, i64)> {
+    replicas.sets().filter_map(|(broker, set)| {
+        let id = set.master?;
+        let master = Gone {
+            cluster: set.cluster.clone(),
+            broker: broker.to_owned(),
+            id,
+        };
+        Some((master, set.replicas.get(&id)?.lease_ms?))
+    })
 }
 
 /// Names whose master is not alive while another broker is.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::alive::Gone;
 use crate::core::Core;
-use crate::lost::{lost_masters, was_master};
+use crate::lost::{leases, lost_masters, was_master};
 use crate::replicas::{BrokerSet, Command};
 use crate::told::{in_sync, master_header};
 
@@ -28,7 +28,7 @@ pub(crate) async fn run(core: Arc<Core>, stop: Arc<Notify>, failed: impl Fn()) {
     let scan = settings.scan_not_active_broker_interval;
     let mut masters = tokio::time::interval(settings.scan_inactive_master_interval);
     let mut metrics = core.raft.metrics();
-    let mut was_leader = false;
+    let mut last = None;
     loop {
         tokio::select! {
             () = stop.notified() => return,
@@ -48,18 +48,39 @@ pub(crate) async fn run(core: Arc<Core>, stop: Arc<Notify>, failed: impl Fn()) {
                     failed();
                     return;
                 }
-                let is_leader = core.is_leader();
-                if is_leader != was_leader {
-                    tracing::info!(is_leader, "the leader of the controllers has changed");
-                    was_leader = is_leader;
-                    if is_leader {
-                        let suspected = core.alive.lock().suspected();
-                        suspect(&core, suspected);
+                let term = core.leads();
+                if term != last {
+                    tracing::info!(is_leader = term.is_some(), "the leader of the controllers has changed");
+                    last = term;
+                    if let Some(term) = term {
+                        tokio::spawn(begin_to_lead(Arc::clone(&core), term));
                     }
-                    elect_for_lost_masters(&core);
                 }
             }
         }
+    }
+}
+
+/// This controller leads in this term. Before it elects anybody, it has to know which masters the last leader may have confirmed until now.
+async fn begin_to_lead(core: Arc<Core>, term: u64) {
+    while core.leads() == Some(term) {
+        match core.read(|replicas| leases(replicas).collect::<Vec<_>>()).await {
+            Ok(masters) => {
+                let now_ms = core.now_ms();
+                let suspected = {
+                    let mut alive = core.alive.lock();
+                    alive.leads(masters, now_ms);
+                    alive.suspected()
+                };
+                core.elections.lock().serve(term);
+                core.heard.notify_one();
+                suspect(&core, suspected);
+                elect_for_lost_masters(&core);
+                return;
+            }
+            Err(error) => tracing::info!(%error, "no election yet: the other controllers do not follow"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 

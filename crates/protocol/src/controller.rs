@@ -69,6 +69,8 @@ header! {
         pub broker_id: i64 = "brokerId",
         /// `ip:port` of the broker.
         pub broker_address: &'a str = "brokerAddress",
+        /// How long after a heartbeat it may take messages as the master, ms. Of ours; Apache's controller does not read it.
+        pub lease_ms: Option<i64> = "apogeeLeaseMillis",
     }
 }
 

@@ -122,7 +122,7 @@ impl Cluster {
         let brokers = random.between(2, 3);
         let chaos = Chaos::of(&mut random, flush);
         let controllers = if random.is(500) { 3 } else { 1 };
-        let fences = random.is(700) && broken != Some(Broken::ResumesUnfenced);
+        let are_ours = random.is(700) && broken != Some(Broken::ResumesUnfenced);
         let mut cluster = Self {
             now: 0,
             broken,
@@ -135,7 +135,7 @@ impl Cluster {
             ends_ms: FAULTS_MS,
             hosts: (1..=brokers).map(|id| (id, Host::new(id))).collect(),
             powered: (1..=brokers).collect(),
-            controllers: Controllers::new(brokers, controllers, fences),
+            controllers: Controllers::new(brokers, controllers, are_ours),
             network: Network::default(),
             oracle: Oracle::default(),
             forgiven_epoch: 0,

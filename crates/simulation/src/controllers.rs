@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use broker::controlled::decide::{Outcome, Request, Told};
 use controller::alive::{Alive, Gone, Heartbeat};
 use controller::elections::Elections;
-use controller::lost::{lost_masters, was_master};
+use controller::lost::{leases, lost_masters, was_master};
 use controller::replicas::{Answer, BrokerSet, Command, Limits, Live, Replicas};
 use replication::Members;
 
@@ -18,8 +18,10 @@ pub(crate) const NAME: &str = "b";
 const CLUSTER: &str = "c";
 /// Time between two scans for masters that are not alive.
 const SCAN_MS: i64 = 1_000;
-/// Shortest time without a leader when one is lost: the election timeout of Raft.
-const NO_LEADER_MS: i64 = 2_000;
+/// Shortest time without a leader when one is lost.
+const NO_LEADER_MS: i64 = 100;
+/// With Apache's controllers, which know of no leases: longer than they last.
+const APACHES_NO_LEADER_MS: i64 = 2_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -34,8 +36,10 @@ pub(crate) struct Controllers {
     pending: BTreeMap<u64, (Command, Option<Asker>)>,
     next_command: u64,
     scan_ms: i64,
-    /// A registration of the master begins another epoch of the in-sync set. Not with Apache's controllers.
-    fences: bool,
+    /// Controllers to which the heartbeats of no broker come while they do not lead.
+    pub(crate) deaf: BTreeSet<usize>,
+    /// Otherwise they are Apache's: a registration begins no other epoch of the in-sync set, and says nothing of a lease.
+    are_ours: bool,
 }
 
 /// What a process asks.
@@ -80,7 +84,9 @@ fn members(set: &BrokerSet) -> Members {
 }
 
 impl Controllers {
-    pub(crate) fn new(brokers: i64, count: usize, fences: bool) -> Self {
+    pub(crate) fn new(brokers: i64, count: usize, are_ours: bool) -> Self {
+        let mut elections = Elections::default();
+        elections.serve(1);
         let mut replicas = Replicas::default();
         for id in 1..=brokers {
             let command = Command::TakeId {
@@ -97,11 +103,12 @@ impl Controllers {
             tables: (0..count).map(|_| Alive::new(9, 0)).collect(),
             leader: Some(0),
             term: 1,
-            elections: Elections::default(),
+            elections,
             pending: BTreeMap::new(),
             next_command: 0,
             scan_ms: 0,
-            fences,
+            deaf: BTreeSet::new(),
+            are_ours,
         }
     }
 
@@ -141,7 +148,7 @@ impl Cluster {
                 self.answer(asker, told.map_or(Outcome::Refused, Outcome::Told));
                 return Ok(());
             }
-            Asked::Register | Asked::Decided(Request::Register) if !self.controllers.fences => {
+            Asked::Register | Asked::Decided(Request::Register) if !self.controllers.are_ours => {
                 self.answer(asker, Outcome::Registered);
                 return Ok(());
             }
@@ -149,6 +156,7 @@ impl Cluster {
                 broker: NAME.to_owned(),
                 id: asker.broker,
                 address: address(asker.broker),
+                lease_ms: Some(self.rules.timeout_ms),
             },
             Asked::Decided(Request::Elect) => {
                 if !self.elect(Some(asker)) {
@@ -343,7 +351,12 @@ impl Cluster {
             // It starts again, without what it has heard.
             self.controllers.tables[old] = Alive::new(9, self.now);
         }
-        let at = self.now + NO_LEADER_MS + self.random.between(0, 2_000);
+        let shortest = if self.controllers.are_ours {
+            NO_LEADER_MS
+        } else {
+            APACHES_NO_LEADER_MS
+        };
+        let at = self.now + shortest + self.random.between(0, 2_000);
         self.at(at, Event::Leads(next));
     }
 
@@ -357,6 +370,12 @@ impl Cluster {
         }
         self.controllers.leader = Some(next);
         self.controllers.term += 1;
+        let (term, now) = (self.controllers.term, self.now);
+        if self.broken != Some(Broken::LeadsAtOnce) {
+            let Controllers { replicas, tables, .. } = &mut self.controllers;
+            tables[next].leads(leases(replicas), now);
+        }
+        self.controllers.elections.serve(term);
         self.controllers.scan_ms = self.now;
         self.at(self.now + 1, Event::Probe);
         Ok(())
@@ -364,7 +383,7 @@ impl Cluster {
 
     pub(crate) fn other_controllers(&self) -> BTreeSet<usize> {
         (0..self.controllers.tables.len())
-            .filter(|index| self.controllers.leader != Some(*index))
+            .filter(|index| self.controllers.leader != Some(*index) && !self.controllers.deaf.contains(index))
             .collect()
     }
 }

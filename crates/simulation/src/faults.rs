@@ -60,6 +60,7 @@ pub(crate) enum Mend {
     Link(Place, Place),
     Slow(Place),
     Power(i64),
+    Deaf(usize),
 }
 
 impl Cluster {
@@ -90,6 +91,7 @@ impl Cluster {
             Some(1) => self.stop_for_a_time(id),
             Some(2) => self.cut_links(id),
             Some(3) => self.cut_power(id),
+            Some(4) if self.random.is(300) => self.deafen(),
             Some(4) => self.lose_leader(),
             Some(5) => self.break_connection(),
             Some(6) => self.restart_cleanly(id),
@@ -187,6 +189,18 @@ impl Cluster {
         self.start_later(id);
     }
 
+    /// The heartbeats of the brokers do not come to one controller.
+    fn deafen(&mut self) {
+        let others: Vec<usize> = self.other_controllers().into_iter().collect();
+        if let Some(last) = (others.len() as i64).checked_sub(1).filter(|last| *last >= 0) {
+            let deaf = others[self.random.between(0, last) as usize];
+            self.note(|| format!("controllers: {deaf} hears nobody"));
+            self.controllers.deaf.insert(deaf);
+            let at = self.now + self.random.between(500, 6_000);
+            self.at(at, Event::Mend(Mend::Deaf(deaf)));
+        }
+    }
+
     fn cut_power(&mut self, id: i64) {
         self.note(|| format!("broker {id} loses power"));
         self.end_process(id, false);
@@ -240,6 +254,9 @@ impl Cluster {
     pub(crate) fn mend(&mut self, mend: &Mend) {
         match mend {
             Mend::Link(from, to) => self.network.mend(*from, *to),
+            Mend::Deaf(controller) => {
+                self.controllers.deaf.remove(controller);
+            }
             Mend::Slow(place) => {
                 self.network.slow.remove(place);
             }
@@ -254,6 +271,7 @@ impl Cluster {
     pub(crate) fn heal(&mut self) {
         self.note(|| "all faults end".to_owned());
         self.network.mend_all();
+        self.controllers.deaf.clear();
         self.chaos.loss = 0;
         let ids: Vec<i64> = self.hosts.keys().copied().collect();
         for id in ids {

@@ -64,6 +64,8 @@ pub enum Broken {
     IsHeardInSync,
     /// A master that starts again alone goes on at once, whatever its last process has asked for.
     ResumesUnfenced,
+    /// A leader of the controllers elects by what it has heard itself, and does not wait for leases that the last one has confirmed.
+    LeadsAtOnce,
     /// As it was found: who the master is is told while an election is being agreed on.
     TellsWhileElecting,
     /// As it was found: an election is decided by who was alive in an earlier epoch.

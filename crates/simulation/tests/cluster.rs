@@ -85,6 +85,7 @@ found! {
     two_masters_of_an_epoch_are_found: KeepsEpoch in 0..100, by &["one_leader"];
     reports_before_the_sync_are_found: ReportsEarly in 0..100, by LOSS;
     resuming_without_a_fence_is_found: ResumesUnfenced in 280..290, by LOSS;
+    a_leader_that_does_not_wait_for_leases_is_found: LeadsAtOnce in 0..100, by &["one_takes"];
     // Flaws that this simulation has found, without their fixes.
     resuming_an_epoch_after_a_power_failure_is_found: ResumesItsEpoch in 520..530, by LOSS;
     a_member_that_lost_messages_and_is_heard_is_found: IsHeardInSync in 0..100, by LOSS;

@@ -29,6 +29,8 @@ pub(super) struct Controllers {
     peers: Peers,
     leader: Mutex<Option<String>>,
     timeout: Duration,
+    /// `controllerHeartBeatTimeoutMills`.
+    lease: Duration,
 }
 
 /// How far a broker's log is.
@@ -79,6 +81,7 @@ impl Controllers {
             peers: Peers::new(connector),
             leader: Mutex::default(),
             timeout,
+            lease: settings.controller_heartbeat_timeout,
         }
     }
 
@@ -187,6 +190,7 @@ impl Controllers {
             broker_name: &self.broker,
             broker_id: id,
             broker_address: &address,
+            lease_ms: i64::try_from(self.lease.as_millis()).ok(),
         };
         let mut frame = Frame::request(RequestCode::ControllerRegisterBroker);
         header.encode(&mut frame.ext);

@@ -84,6 +84,9 @@ pub enum Command {
         id: i64,
         /// `ip:port`.
         address: String,
+        /// How long a lease of it lasts as the master, ms. `None` of Apache's, which have none.
+        #[serde(default)]
+        lease_ms: Option<i64>,
     },
     /// Forgets brokers.
     Clean {

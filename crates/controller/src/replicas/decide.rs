@@ -17,8 +17,8 @@ pub(super) enum Change {
     InSync(BTreeSet<i64>),
     /// A broker has its id.
     IdTaken { cluster: String, id: i64, replica: Replica },
-    /// A broker has another address.
-    Address { id: i64, address: String },
+    /// A broker has another address or lease.
+    Registered { id: i64, address: String, lease_ms: Option<i64> },
     /// Brokers are forgotten.
     Removed(BTreeSet<i64>),
     /// The name is forgotten.
@@ -80,7 +80,12 @@ impl Replicas {
                 check_code,
                 limits,
             } => self.take_id(set, (cluster, broker), *id, check_code, *limits),
-            Command::Register { broker, id, address } => register(set, broker, *id, address),
+            Command::Register {
+                broker,
+                id,
+                address,
+                lease_ms,
+            } => register(set, broker, *id, (address, *lease_ms)),
             Command::Clean {
                 broker,
                 ids,
@@ -107,6 +112,7 @@ impl Replicas {
             replica: Replica {
                 address: check_code.split(';').next().unwrap_or_default().to_owned(),
                 check_code: check_code.to_owned(),
+                lease_ms: None,
             },
         };
         let Some(set) = set else {
@@ -188,14 +194,15 @@ fn elected(set: &BrokerSet, broker: &str, candidate: Option<i64>, designated: bo
     }
 }
 
-fn register(set: Option<&BrokerSet>, broker: &str, id: i64, address: &str) -> Result<Vec<Change>, Refusal> {
+fn register(set: Option<&BrokerSet>, broker: &str, id: i64, (address, lease_ms): (&str, Option<i64>)) -> Result<Vec<Change>, Refusal> {
     let set = set.ok_or_else(|| Refusal::UnknownToRegister(broker.to_owned()))?;
-    let known = set.address(id).ok_or_else(|| Refusal::UnknownId(id, broker.to_owned()))?;
+    let known = set.replicas.get(&id).ok_or_else(|| Refusal::UnknownId(id, broker.to_owned()))?;
     let mut changes = Vec::new();
-    if known != address {
-        changes.push(Change::Address {
+    if (known.address.as_str(), known.lease_ms) != (address, lease_ms) {
+        changes.push(Change::Registered {
             id,
             address: address.to_owned(),
+            lease_ms,
         });
     }
     if set.master == Some(id) {

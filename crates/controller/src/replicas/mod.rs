@@ -41,6 +41,9 @@ pub struct Replica {
     pub address: String,
     /// Identifies the broker when it asks for the id again.
     pub check_code: String,
+    /// How long after a heartbeat it may take messages as the master, ms, if it has said so.
+    #[serde(default)]
+    pub lease_ms: Option<i64>,
 }
 
 /// The brokers of one name.
@@ -156,9 +159,9 @@ impl Replicas {
             }
             Change::NoMaster => set.set_master(None),
             Change::InSync(ids) => set.set_in_sync(ids),
-            Change::Address { id, address } => {
+            Change::Registered { id, address, lease_ms } => {
                 if let Some(replica) = set.replicas.get_mut(&id) {
-                    replica.address = address;
+                    (replica.address, replica.lease_ms) = (address, lease_ms);
                 }
             }
             Change::Removed(ids) => set.replicas.retain(|id, _| !ids.contains(id)),

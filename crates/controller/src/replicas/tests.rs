@@ -181,6 +181,7 @@ fn register(id: i64, address: &str) -> Command {
         broker: "b".to_owned(),
         id,
         address: address.to_owned(),
+        lease_ms: None,
     }
 }
 
@@ -265,7 +266,7 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (broker(), 1..4i64, 0..4i32, ids(), 0..6i32, alive()).prop_map(
             |(broker, master, master_epoch, ids, in_sync_epoch, alive)| Command::AlterInSync {
                 broker, master, master_epoch, ids, in_sync_epoch, alive }),
-        1 => (broker(), 0..6i64, 0..3u8).prop_map(|(broker, id, at)| Command::Register { broker, id, address: at.to_string() }),
+        1 => (broker(), 0..6i64, 0..3u8).prop_map(|(broker, id, at)| Command::Register { broker, id, address: at.to_string(), lease_ms: None }),
         1 => (broker(), ids(), any::<bool>(), alive()).prop_map(|(broker, ids, living, alive)| Command::Clean { broker, ids, living, alive }),
     ]
 }

@@ -19,6 +19,9 @@ use store::disk::simulated::SimulatedDisk;
 /// Deadline of everything that is waited for.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Lease of a broker that registers.
+pub(crate) const LEASE_MS: i64 = 1_500;
+
 /// One group of controllers on simulated disks.
 pub(crate) struct Group {
     settings: ControllerSettings,
@@ -182,6 +185,7 @@ pub(crate) fn register(id: i64) -> Frame {
         broker_name: "b",
         broker_id: id,
         broker_address: &address,
+        lease_ms: Some(LEASE_MS),
     }
     .encode(&mut frame.ext);
     frame
