@@ -182,6 +182,36 @@ fn readers_see_what_the_in_sync_set_has_and_a_lost_slave_holds_it_back() {
 }
 
 #[test]
+fn a_slave_that_connects_again_reports_only_what_it_has_synced() {
+    let one = Broker::new(1);
+    let two = Broker::open(2, disk(2), FlushMode::Sync);
+    let (master, acks) = one.elected(1, &[1]);
+    let slave = two.follows(master.addr());
+    send(&one.store, 0, 10);
+    settle(&acks, &one.store, &[1, 2]);
+    same(&one, &two);
+
+    two.disk.hold_syncs();
+    let synced = one.store.confirmed();
+    let _ = one.write(3);
+    let end = one.store.written();
+    until("the slave has written all", || two.store.written() == end);
+    let first = master.slaves()[0].addr;
+    slave.set_master(None);
+    until("the connection has ended", || {
+        master.slaves().iter().all(|slave| slave.addr != first)
+    });
+    slave.set_master(Some(&master.addr().to_string()));
+    // A report of what is not synced would come at once.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(one.store.confirmed(), synced, "nothing more is synced");
+    assert!(master.slaves().iter().all(|slave| slave.acknowledged <= synced.0));
+    two.disk.let_syncs_go();
+    until("all is confirmed", || one.store.confirmed() == end);
+    drop(slave);
+}
+
+#[test]
 fn the_end_that_only_the_old_master_has_is_cut_off() {
     let (one, two, three) = (Broker::new(1), Broker::new(2), Broker::new(3));
     let (master, acks) = one.elected(1, &[1]);

@@ -142,3 +142,55 @@ fn after_a_power_failure_no_epoch_is_resumed_and_no_member_of_the_set_is_heard()
     };
     assert!(durable.is_over(&member(told(Some(2), 4)), 0) && !durable.is_over(&told(Some(1), 3), 1_000));
 }
+
+/// From a heartbeat that is sent at 100 ms and answered late, until it becomes the master.
+fn lease_after(answers: &[(Outcome, Option<Request>)]) -> i64 {
+    let mut decisions = Decisions::new(RULES);
+    assert_eq!(decisions.beat(100), Request::Beat);
+    let mut now = 100;
+    for (answer, asks) in answers {
+        now += 200;
+        match (decisions.answered(answer.clone(), &mut Starting, now), asks) {
+            (Next::Ask(request), Some(expected)) => assert_eq!(request, *expected),
+            (Next::Become(_, lease_until), None) => return lease_until,
+            (next, _) => panic!("{next:?} after {answer:?}"),
+        }
+    }
+    panic!("it is no master")
+}
+
+#[test]
+fn the_first_lease_counts_from_the_heartbeat_however_late_the_answers_are() {
+    let beaten = (Outcome::Beaten, Some(Request::Told));
+    let elected = [
+        beaten.clone(),
+        (Outcome::Told(told(None, 3)), Some(Request::Elect)),
+        (Outcome::Told(alone(4, 8)), None),
+    ];
+    let fenced = [
+        beaten.clone(),
+        (Outcome::Told(alone(4, 8)), Some(Request::Register)),
+        (Outcome::Registered, Some(Request::Told)),
+        (Outcome::Told(alone(4, 9)), None),
+    ];
+    let members = Members {
+        ids: BTreeSet::from([1, 2]),
+        epoch: 8,
+    };
+    let alter = Request::Alter {
+        epoch: 4,
+        members: BTreeSet::from([1]),
+        replaces: 8,
+    };
+    let with_others = Told {
+        members,
+        ..told(Some(1), 4)
+    };
+    let resumed = [
+        beaten,
+        (Outcome::Told(with_others), Some(alter)),
+        (Outcome::Members(alone(4, 9).members), None),
+    ];
+    let leases = [lease_after(&elected), lease_after(&fenced), lease_after(&resumed)];
+    assert_eq!(leases, [1_050; 3], "a timeout of 1,000 ms, less a margin, after 100 ms");
+}
