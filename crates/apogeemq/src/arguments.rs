@@ -75,6 +75,9 @@ pub(crate) struct CommonFlags {
     /// What to log to stderr: error, warn, info, debug, trace, or target=level,... [default: warn]
     #[arg(long, value_name = "LEVEL", env = "APOGEEMQ_LOG")]
     pub(crate) log: Option<String>,
+    /// Stop when standard input ends, which its writer does by ending, however it ends
+    #[arg(long, hide = true)]
+    pub(crate) stop_with_input: bool,
 }
 
 #[derive(Debug, Clone, Default, Args)]

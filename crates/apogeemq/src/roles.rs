@@ -13,8 +13,10 @@ mod remoting;
 pub(crate) use broker::{Running as RunningBroker, reachable};
 pub(crate) use name_server::Running as RunningNameServer;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Instant;
 
 use ::broker::settings::BrokerSettings;
@@ -59,12 +61,25 @@ impl Part {
     }
 }
 
+/// Stops this process when its standard input ends: a parent that is killed (SIGKILL) cannot stop it.
+fn stop_with_input() -> io::Result<()> {
+    let wait = || {
+        // A failure is an end, too.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        StopSignals::send();
+    };
+    thread::Builder::new().name("input".to_owned()).spawn(wait).map(drop)
+}
+
 /// Runs the roles until a signal stops them.
 pub(crate) fn serve(part: Part, flags: &ServerFlags) -> Result<(), Failure> {
     let begun = Instant::now();
     // Before the first thread, that of the log: a thread that does not block the signals would let them end the process.
     let signals = StopSignals::block().map_err(Failure::new)?;
     let _log = logging::install(flags.common.log.as_deref())?;
+    if flags.common.stop_with_input {
+        stop_with_input().map_err(Failure::new)?;
+    }
     survive_file_size_limit().map_err(Failure::new)?;
     net::when_relieved(give_back_free_memory);
     let mut configuration = configuration::read(part, flags, configuration::environment())?;

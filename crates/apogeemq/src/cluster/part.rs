@@ -113,6 +113,7 @@ impl Part {
         let mut command = Command::new(program);
         command
             .arg(if self.is_broker() { "broker" } else { "namesrv" })
+            .arg("--stop-with-input")
             .arg("-c")
             .arg(&file);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("APOGEEMQ_")) {
@@ -120,7 +121,8 @@ impl Part {
         }
         let output = log.try_clone().map_err(failed)?;
         // Ctrl-C is for this program, which stops them in order.
-        command.stdin(Stdio::null()).stdout(output).stderr(log).process_group(0);
+        // Its input is a pipe that nobody else has: it ends with this program, also when that is killed.
+        command.stdin(Stdio::piped()).stdout(output).stderr(log).process_group(0);
         self.child = Some(command.spawn().map_err(failed)?);
         Ok(())
     }
