@@ -6,8 +6,8 @@ use crate::host::{Duty, Role};
 use crate::invariants::Violation;
 use crate::log::{RECORD_BYTES, Record};
 
-/// Where a producer stands: it can be cut off from no broker.
-const NOTHING_TAKES: i64 = 12;
+/// Of a thousand sends, those after which the producer pauses.
+const PAUSES: i64 = 12;
 
 impl Cluster {
     /// A producer sends to some broker, as its route says, or an old one.
@@ -27,7 +27,7 @@ impl Cluster {
         let id = among[self.random.between(0, among.len() as i64 - 1) as usize];
         let at = self.now + self.random.time(5, 500);
         self.at(at, Event::Sent(id));
-        let pause = if self.random.is(NOTHING_TAKES) {
+        let pause = if self.random.is(PAUSES) {
             self.random.between(500, 3_000)
         } else {
             self.random.between(2, self.chaos.pace)
@@ -99,7 +99,7 @@ impl Cluster {
 
     /// Whether a log is not one from before a documented loss.
     fn counts(&self, id: i64) -> bool {
-        self.hosts[&id].epochs.last().map_or(0, |last| last.number) >= self.forgiven_epoch
+        self.hosts[&id].epochs.last().map_or(0, |last| last.number) >= self.data_loss_epoch
     }
 
     /// A consumer reads from some broker.

@@ -6,7 +6,7 @@ use broker::controlled::decide::Outcome;
 
 use crate::Broken;
 use crate::controllers::{Asked, Asker, Controllers};
-use crate::faults::{Chaos, Mend};
+use crate::faults::{Chaos, Repair};
 use crate::host::{Flush, Host};
 use crate::invariants::{Check, Oracle, Replica, Violation, converged};
 use crate::network::{Network, Place};
@@ -43,9 +43,10 @@ pub(crate) enum Event {
     Produce,
     Consume,
     Fault,
+    LeaderLost,
     Killed(i64),
     Restarts(i64),
-    Mend(Mend),
+    Repair(Repair),
     Start(i64),
     Heal,
 }
@@ -72,10 +73,11 @@ pub(crate) struct Cluster {
     pub(crate) controllers: Controllers,
     pub(crate) network: Network,
     pub(crate) oracle: Oracle,
-    /// The last epoch that began with a documented loss: what older logs show is none of it.
-    pub(crate) forgiven_epoch: i32,
-    /// All was lost, as documented.
-    pub(crate) has_nothing: bool,
+    /// The last epoch that began with a documented data loss (ASYNC_FLUSH and a power cut). Logs that end in older epochs are not checked: they may
+    /// have what was lost.
+    pub(crate) data_loss_epoch: i32,
+    /// The master has lost its whole log, as documented.
+    pub(crate) is_log_lost: bool,
     pub(crate) next_number: u64,
     pub(crate) next_connection: u64,
     pub(crate) next_message: u32,
@@ -138,8 +140,8 @@ impl Cluster {
             controllers: Controllers::new(brokers, controllers, are_ours),
             network: Network::default(),
             oracle: Oracle::default(),
-            forgiven_epoch: 0,
-            has_nothing: false,
+            data_loss_epoch: 0,
+            is_log_lost: false,
             next_number: 0,
             next_connection: 0,
             next_message: 0,
@@ -297,9 +299,10 @@ impl Cluster {
             Event::Produce => self.produce(),
             Event::Consume => self.consume()?,
             Event::Fault => self.fault(),
+            Event::LeaderLost => self.lose_leader(),
             Event::Killed(id) => self.kill(id),
             Event::Restarts(id) => self.restarts(id),
-            Event::Mend(mend) => self.mend(&mend),
+            Event::Repair(repair) => self.repair(&repair),
             Event::Start(id) => self.start(id),
             Event::Heal => self.heal(),
         }
@@ -307,7 +310,7 @@ impl Cluster {
     }
 
     fn is_converged(&self) -> Check {
-        if self.has_nothing {
+        if self.is_log_lost {
             // The master has lost all of its log, and its slaves refuse to follow it: the operator has to decide.
             return Ok(());
         }
@@ -325,7 +328,7 @@ impl Cluster {
     }
 
     fn at_end(&mut self) -> Check {
-        if self.has_nothing {
+        if self.is_log_lost {
             return Ok(());
         }
         for host in self.hosts.values() {

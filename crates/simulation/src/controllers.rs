@@ -36,8 +36,8 @@ pub(crate) struct Controllers {
     pending: BTreeMap<u64, (Command, Option<Asker>)>,
     next_command: u64,
     scan_ms: i64,
-    /// Controllers to which the heartbeats of no broker come while they do not lead.
-    pub(crate) deaf: BTreeSet<usize>,
+    /// Controllers to which the heartbeats of a broker do not come while they do not lead.
+    pub(crate) deaf: BTreeSet<(usize, i64)>,
     /// Otherwise they are Apache's: a registration begins no other epoch of the in-sync set, and says nothing of a lease.
     are_ours: bool,
 }
@@ -381,9 +381,10 @@ impl Cluster {
         Ok(())
     }
 
-    pub(crate) fn other_controllers(&self) -> BTreeSet<usize> {
+    /// The controllers that do not lead and that heartbeats of this broker reach.
+    pub(crate) fn other_controllers(&self, broker: i64) -> BTreeSet<usize> {
         (0..self.controllers.tables.len())
-            .filter(|index| self.controllers.leader != Some(*index) && !self.controllers.deaf.contains(index))
+            .filter(|index| self.controllers.leader != Some(*index) && !self.controllers.deaf.contains(&(*index, broker)))
             .collect()
     }
 }

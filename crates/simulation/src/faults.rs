@@ -6,6 +6,9 @@ use crate::log::RECORD_BYTES;
 use crate::network::{CONTROLLERS, Place};
 use crate::random::Random;
 
+/// Time in which healthy controllers agree on a command.
+const AGREE_MS: i64 = 10;
+
 /// How a seed treats its cluster.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chaos {
@@ -47,20 +50,20 @@ impl Chaos {
             pause: random.between(300, 6_000),
             loss: if random.is(500) { random.between(0, 100) } else { 0 },
             pace: random.between(10, 200),
-            agree: if random.is(300) { random.between(100, 1_500) } else { 10 },
+            agree: if random.is(300) { random.between(100, 1_500) } else { AGREE_MS },
             overtakes: if random.is(200) { random.between(50, 500) } else { 0 },
             lingers: if random.is(300) { random.between(100, 900) } else { 0 },
         }
     }
 }
 
-/// An end of a fault.
+/// The end of one fault.
 #[derive(Clone, Debug)]
-pub(crate) enum Mend {
+pub(crate) enum Repair {
     Link(Place, Place),
     Slow(Place),
     Power(i64),
-    Deaf(usize),
+    Deaf(usize, i64),
 }
 
 impl Cluster {
@@ -91,7 +94,7 @@ impl Cluster {
             Some(1) => self.stop_for_a_time(id),
             Some(2) => self.cut_links(id),
             Some(3) => self.cut_power(id),
-            Some(4) if self.random.is(300) => self.deafen(),
+            Some(4) if self.random.is(300) => self.deafen(id),
             Some(4) => self.lose_leader(),
             Some(5) => self.break_connection(),
             Some(6) => self.restart_cleanly(id),
@@ -99,7 +102,7 @@ impl Cluster {
                 let place = self.random.between(0, self.hosts.len() as i64);
                 self.network.slow.insert(place);
                 let at = self.now + self.random.between(500, 5_000);
-                self.at(at, Event::Mend(Mend::Slow(place)));
+                self.at(at, Event::Repair(Repair::Slow(place)));
             }
         }
         let at = self.now + self.random.between(1, chaos.pause);
@@ -127,8 +130,8 @@ impl Cluster {
         for other in others {
             self.network.cut(id, other);
             self.network.cut(other, id);
-            self.at(cut_until, Event::Mend(Mend::Link(id, other)));
-            self.at(cut_until, Event::Mend(Mend::Link(other, id)));
+            self.at(cut_until, Event::Repair(Repair::Link(id, other)));
+            self.at(cut_until, Event::Repair(Repair::Link(other, id)));
         }
         let killed_again = self.now + self.random.between(100, 2_000);
         self.at(killed_again, Event::Killed(id));
@@ -189,15 +192,22 @@ impl Cluster {
         self.start_later(id);
     }
 
-    /// The heartbeats of the brokers do not come to one controller.
-    fn deafen(&mut self) {
-        let others: Vec<usize> = self.other_controllers().into_iter().collect();
-        if let Some(last) = (others.len() as i64).checked_sub(1).filter(|last| *last >= 0) {
-            let deaf = others[self.random.between(0, last) as usize];
-            self.note(|| format!("controllers: {deaf} hears nobody"));
-            self.controllers.deaf.insert(deaf);
-            let at = self.now + self.random.between(500, 6_000);
-            self.at(at, Event::Mend(Mend::Deaf(deaf)));
+    /// The heartbeats of a broker, mostly the master, do not come to one controller. Often the leader is lost meanwhile.
+    fn deafen(&mut self, id: i64) {
+        let master = self.controllers.set().and_then(|set| set.master);
+        let id = master.filter(|_| self.random.is(800)).unwrap_or(id);
+        let others: Vec<usize> = self.other_controllers(id).into_iter().collect();
+        if others.is_empty() {
+            return;
+        }
+        let deaf = others[self.random.between(0, others.len() as i64 - 1) as usize];
+        self.note(|| format!("controllers: {deaf} does not hear broker {id}"));
+        self.controllers.deaf.insert((deaf, id));
+        let at = self.now + self.random.between(500, 6_000);
+        self.at(at, Event::Repair(Repair::Deaf(deaf, id)));
+        if self.random.is(500) {
+            let at = self.now + self.random.between(500, 4_000);
+            self.at(at, Event::LeaderLost);
         }
     }
 
@@ -216,7 +226,7 @@ impl Cluster {
         // What a start finds is on the device.
         host.log.sync(kept);
         let at = self.now + self.random.between(100, 10_000);
-        self.at(at, Event::Mend(Mend::Power(id)));
+        self.at(at, Event::Repair(Repair::Power(id)));
     }
 
     fn cut_links(&mut self, id: i64) {
@@ -232,7 +242,7 @@ impl Cluster {
         let at = self.now + self.random.between(50, 8_000);
         for (from, to) in pairs {
             self.network.cut(from, to);
-            self.at(at, Event::Mend(Mend::Link(from, to)));
+            self.at(at, Event::Repair(Repair::Link(from, to)));
         }
     }
 
@@ -251,16 +261,16 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn mend(&mut self, mend: &Mend) {
-        match mend {
-            Mend::Link(from, to) => self.network.mend(*from, *to),
-            Mend::Deaf(controller) => {
-                self.controllers.deaf.remove(controller);
+    pub(crate) fn repair(&mut self, repair: &Repair) {
+        match repair {
+            Repair::Link(from, to) => self.network.heal(*from, *to),
+            Repair::Deaf(controller, broker) => {
+                self.controllers.deaf.remove(&(*controller, *broker));
             }
-            Mend::Slow(place) => {
+            Repair::Slow(place) => {
                 self.network.slow.remove(place);
             }
-            Mend::Power(id) => {
+            Repair::Power(id) => {
                 self.powered.insert(*id);
                 self.start_later(*id);
             }
@@ -270,9 +280,10 @@ impl Cluster {
     /// All faults end.
     pub(crate) fn heal(&mut self) {
         self.note(|| "all faults end".to_owned());
-        self.network.mend_all();
+        self.network.heal_all();
         self.controllers.deaf.clear();
         self.chaos.loss = 0;
+        self.chaos.agree = AGREE_MS;
         let ids: Vec<i64> = self.hosts.keys().copied().collect();
         for id in ids {
             self.powered.insert(id);

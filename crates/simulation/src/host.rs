@@ -29,8 +29,9 @@ pub(crate) struct Host {
     pub(crate) process: Option<Process>,
     /// Nothing happens in the process before (SIGSTOP).
     pub(crate) stopped_until: i64,
-    /// A power cut has lost records, and the broker has waited in vain for another master; until it has followed one.
-    pub(crate) has_given_up: bool,
+    /// A power cut has lost records, and the broker has waited in vain for another master: it may become the master without them, as documented.
+    /// Until it has followed a master.
+    pub(crate) accepts_data_loss: bool,
     /// Counts the roles.
     pub(crate) roles: u64,
 }
@@ -212,7 +213,7 @@ impl Host {
             incarnation: 0,
             process: None,
             stopped_until: 0,
-            has_given_up: false,
+            accepts_data_loss: false,
             roles: 0,
         }
     }

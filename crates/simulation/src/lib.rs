@@ -7,12 +7,14 @@
 //! ```
 //!
 //! What decides is the code that runs in production: `controller::replicas` (elections, in-sync sets), `controller::alive`, `controller::lost` and
-//! `controller::elections` (who is dead, and when nobody is told who is the master), `broker::controlled::decide` (roles, leases, lost answers, a master that starts again), `replication::InSync` (what is confirmed) and
-//! `replication::Epochs` (where a log is cut). What carries their inputs is modelled here: connections, threads, the store.
+//! `controller::elections` (who is dead, and when nobody is told who is the master), `broker::controlled::decide` (roles, leases, lost answers, a
+//! master that starts again), `replication::InSync` (what is confirmed) and `replication::Epochs` (where a log is cut). What carries their inputs is
+//! modelled here: connections, threads, the store.
 //!
 //! The model:
 //! - The controllers are one state that changes by commands (Raft is tested elsewhere), with a table of living brokers each, and a leader
-//!   that can go. A command can take long, be lost, or be done without an answer.
+//!   that can go. A command can take long, be lost, or be done without an answer. A new leader applies or drops what the last one has left. In some
+//!   seeds they are Apache's: a registration of a master fences nothing, and nothing is known of leases.
 //! - A log is a list of records with the end of what is synced. A power cut keeps any of the rest, from its beginning.
 //! - A connection between brokers keeps the order, stalls while its link is cut, and may be gone for one side only.
 //! - A process can be killed, and be stopped for a time and go on (SIGSTOP).

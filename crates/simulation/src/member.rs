@@ -169,7 +169,7 @@ impl Cluster {
         }
         if self.network.carries(id, CONTROLLERS) {
             let is_beat = matches!(asked, Asked::Decided(Request::Beat));
-            for other in self.other_controllers() {
+            for other in self.other_controllers(id) {
                 if is_beat && !self.random.is(self.chaos.loss) {
                     let at = self.now + self.delay(id, CONTROLLERS);
                     self.at(at, Event::Beat(other, asker));
@@ -204,7 +204,7 @@ impl Cluster {
                     };
                     if resumes || silence.is_over(told, now) {
                         let is_in_sync = told.members.ids.contains(&id);
-                        host.has_given_up = silence.has_lost && is_in_sync && broken != Some(Broken::IsHeardInSync);
+                        host.accepts_data_loss = silence.has_lost && is_in_sync && broken != Some(Broken::IsHeardInSync);
                         process.phase = Phase::Registers;
                         process.beat_ms = now;
                     } else if silence.must_beat(told, now) {
@@ -384,13 +384,13 @@ impl Cluster {
         let are_all_empty = self.hosts.values().all(|host| host.log.end() == 0);
         let Some(host) = self.hosts.get_mut(&id) else { return Ok(()) };
         let records = &host.log.records;
-        if std::mem::take(&mut host.has_given_up) {
-            self.oracle.acknowledged.forgive(records);
-            self.oracle.growing.forgive(records);
-            self.oracle.seen.forgive(records);
-            self.forgiven_epoch = epoch;
+        if std::mem::take(&mut host.accepts_data_loss) {
+            self.oracle.acknowledged.discard_lost(records);
+            self.oracle.growing.discard_lost(records);
+            self.oracle.seen.discard_lost(records);
+            self.data_loss_epoch = epoch;
         }
-        self.has_nothing |= records.is_empty() && !are_all_empty;
+        self.is_log_lost |= records.is_empty() && !are_all_empty;
         self.oracle.leaders.begins(epoch, id)?;
         self.oracle
             .acknowledged

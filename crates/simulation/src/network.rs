@@ -98,7 +98,7 @@ impl Network {
         *self.cut.entry((from, to)).or_default() += 1;
     }
 
-    pub(crate) fn mend(&mut self, from: Place, to: Place) {
+    pub(crate) fn heal(&mut self, from: Place, to: Place) {
         if let Some(times) = self.cut.get_mut(&(from, to)) {
             *times -= 1;
             if *times == 0 {
@@ -107,7 +107,7 @@ impl Network {
         }
     }
 
-    pub(crate) fn mend_all(&mut self) {
+    pub(crate) fn heal_all(&mut self) {
         self.cut.clear();
         self.slow.clear();
     }

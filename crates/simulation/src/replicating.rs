@@ -288,7 +288,7 @@ impl Cluster {
                 if is_aligned && !was_aligned {
                     // It has what the in-sync set has.
                     if let Some(host) = self.hosts.get_mut(&id) {
-                        host.has_given_up = false;
+                        host.accepts_data_loss = false;
                     }
                 }
                 self.sync_later(id);

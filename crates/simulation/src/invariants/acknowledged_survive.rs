@@ -39,7 +39,7 @@ impl Acknowledged {
     }
 
     /// What is not in this log was lost, as documented.
-    pub(crate) fn forgive(&mut self, log: &[Record]) {
+    pub(crate) fn discard_lost(&mut self, log: &[Record]) {
         self.all.retain(|(index, record)| log.get(*index) == Some(record));
     }
 }

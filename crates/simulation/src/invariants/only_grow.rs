@@ -50,7 +50,7 @@ impl Growing {
         Ok(())
     }
 
-    pub(crate) fn forgive(&mut self, log: &[Record]) {
+    pub(crate) fn discard_lost(&mut self, log: &[Record]) {
         let common = log.iter().zip(&self.committed).take_while(|(one, other)| one == other).count();
         self.committed.truncate(common);
     }

@@ -37,7 +37,7 @@ impl Seen {
         }
     }
 
-    pub(crate) fn forgive(&mut self, log: &[Record]) {
+    pub(crate) fn discard_lost(&mut self, log: &[Record]) {
         let common = log.iter().zip(&self.records).take_while(|(one, other)| one == other).count();
         self.records.truncate(common);
     }
