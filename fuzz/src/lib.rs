@@ -60,4 +60,5 @@ pub const TARGETS: &[Target] = &[
     targets::directory::TARGET,
     targets::sql::TARGET,
     targets::grpc::TARGET,
+    targets::controller::TARGET,
 ];

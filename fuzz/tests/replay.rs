@@ -1,4 +1,4 @@
-//! Each target on its seeds and on what was found: a failure that was mended does not come back.
+//! Each target on its seeds and on what was found: a failure that was fixed does not come back.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use fuzz::{TARGETS, Target};

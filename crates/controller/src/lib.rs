@@ -30,5 +30,7 @@ pub mod settings;
 mod told;
 mod watch;
 
+#[doc(hidden)]
+pub use raft::fuzzed;
 pub use server::{Controller, StartError};
 pub use settings::ControllerSettings;

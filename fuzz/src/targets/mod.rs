@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod config;
+pub mod controller;
 pub mod directory;
 pub mod frame;
 pub mod grpc;

@@ -73,7 +73,8 @@ impl Content {
             Item::Entries(entries) => self.entries.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone()))),
             Item::Truncated(from) => drop(self.entries.split_off(from)),
             Item::Purged(to) => {
-                self.entries = self.entries.split_off(&(to.index + 1));
+                let kept = |first| self.entries.split_off(&first);
+                self.entries = to.index.checked_add(1).map_or_else(BTreeMap::new, kept);
                 self.purged = Some(*to);
             }
         }

@@ -39,17 +39,21 @@ pub(super) enum Item {
 /// Encodes a frame.
 pub(super) fn encode(number: u64, item: &Item) -> std::io::Result<Vec<u8>> {
     let content = serde_json::to_vec(item)?;
-    let len = u32::try_from(content.len())
-        .ok()
-        .filter(|_| content.len() <= MAX_CONTENT)
-        .ok_or_else(|| std::io::Error::other(format!("a frame of {} bytes is too large", content.len())))?;
+    if content.len() > MAX_CONTENT {
+        return Err(std::io::Error::other(format!("a frame of {} bytes is too large", content.len())));
+    }
+    Ok(frame(number, &content))
+}
+
+/// A frame with this content, which has [`MAX_CONTENT`] bytes at most.
+pub(super) fn frame(number: u64, content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + content.len());
     bytes.extend(MAGIC);
-    bytes.extend(len.to_be_bytes());
+    bytes.extend((content.len() as u32).to_be_bytes());
     bytes.extend(number.to_be_bytes());
-    bytes.extend(checksum(number, &content).to_be_bytes());
+    bytes.extend(checksum(number, content).to_be_bytes());
     bytes.extend(content);
-    Ok(bytes)
+    bytes
 }
 
 fn checksum(number: u64, content: &[u8]) -> u32 {

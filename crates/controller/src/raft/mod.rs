@@ -7,6 +7,7 @@
 mod disk_thread;
 mod file;
 mod frame;
+pub mod fuzzed;
 mod log;
 mod machine;
 mod network;

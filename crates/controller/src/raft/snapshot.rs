@@ -27,12 +27,16 @@ pub(super) struct Kept {
 
 /// Encodes the file.
 pub(super) fn encode(kept: &Kept) -> io::Result<Vec<u8>> {
-    let content = serde_json::to_vec(kept)?;
+    Ok(file(&serde_json::to_vec(kept)?))
+}
+
+/// The file with this content.
+pub(super) fn file(content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEADER + content.len());
     bytes.extend(MAGIC);
-    bytes.extend(crc32fast::hash(&content).to_be_bytes());
+    bytes.extend(crc32fast::hash(content).to_be_bytes());
     bytes.extend(content);
-    Ok(bytes)
+    bytes
 }
 
 /// Reads the file.
