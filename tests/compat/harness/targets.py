@@ -32,7 +32,7 @@ def _bindable(port):
         try:
             s.bind(('127.0.0.1', port))
             return True
-        except OSError:
+        except (OSError, wire.Closed):
             return False
 
 
@@ -138,7 +138,7 @@ class Apogee(Target):
             f.writelines(f'{k}={v}\n' for k, v in {**common, **self.settings}.items())
         command = [apogee_binary()]
         if self.roles == 'namesrv':
-            command += ['namesrv', '--namesrv-port', str(self.namesrv_port)]
+            command += ['namesrv', *self.of_names(), '--namesrv-port', str(self.namesrv_port)]
         elif self.roles == 'broker':
             command += ['broker', '-n', self.namesrv, '-c', conf, '--broker-port', str(self.broker_port), '--grpc-port', '0']
         else:
@@ -150,6 +150,16 @@ class Apogee(Target):
         port = self.namesrv_port if self.roles == 'namesrv' else self.broker_port
         wait_for(self._open(port), 30, f'apogeemq opens port {port}, see {self.log.name}')
         return self.ready()
+
+    def of_names(self):
+        """What a name server is given besides its port."""
+        return []
+
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
 
     def _open(self, port):
         def look():
@@ -163,6 +173,7 @@ class Apogee(Target):
     def stop(self, kill=False):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            self.thaw()
             try:
                 self.process.wait(30)
             except subprocess.TimeoutExpired:
@@ -249,10 +260,32 @@ class ApacheController(Apache):
 def leader_of(controllers):
     """The address of the leader that one of these controllers names, or None."""
     for address in controllers:
-        with wire.Connection(address) as c:
-            found = c.ask(wire.CONTROLLER_METADATA).ext.get('controllerLeaderAddress')
-            if found:
-                return found
+        try:
+            with wire.Connection(address) as c:
+                found = c.ask(wire.CONTROLLER_METADATA).ext.get('controllerLeaderAddress')
+        except (OSError, wire.Closed):
+            continue
+        if found:
+            return found
+
+
+class NamesWithController(Apogee):
+    """A name server of ours with the controller in it. `addresses`: those of the controllers of its group by their names, of which `name` is its own."""
+
+    def __init__(self, work, addresses=None, name='n0'):
+        super().__init__(work, roles='namesrv')
+        self.name, self.addresses = name, addresses or {name: f'127.0.0.1:{free_port()}'}
+
+    def of_names(self):
+        conf = os.path.join(self.work, 'names.conf')
+        peers = ';'.join(f'{name}-{address}' for name, address in self.addresses.items())
+        with open(conf, 'w') as f:
+            f.write(f'enableControllerInNamesrv=true\ncontrollerDLegerPeers={peers}\ncontrollerDLegerSelfId={self.name}\n'
+                    f'controllerStorePath={os.path.join(self.work, "controller")}\n')
+        return ['-c', conf]
+
+    def leader(self):
+        return leader_of(self.addresses.values())
 
 
 class Controllers(Apogee):
