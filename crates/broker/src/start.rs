@@ -320,7 +320,12 @@ fn compose(
     let counts_file = CountsFile::new(file(timer::counts::TABLE), settings.timer_flush_interval);
     let bloom = Bloom::new(settings.max_error_rate_of_bloom_filter, settings.expect_consumer_num_use_filter);
     let filters_file = FiltersFile::new(filters.clone(), file(filter::table::TABLE), bloom, core.started_ms);
-    let orders_file = Arc::new(OrdersFile::new(file(order_table::TABLE), offsets_every));
+    let valid = match (core.role.is_slave(), recovery.clean) {
+        (true, _) => order_table::Valid::Never,
+        (false, true) => order_table::Valid::Whole,
+        (false, false) => order_table::Valid::BeforeCrash,
+    };
+    let orders_file = Arc::new(OrdersFile::new(file(order_table::TABLE), offsets_every, valid));
     let tables: Vec<Arc<dyn SavedTable>> = vec![
         Arc::new(topics_file),
         Arc::new(groups_file),

@@ -126,6 +126,7 @@ def apogee_binary():
 
 class Apogee(Target):
     kind, directory = 'apogee', 'data'
+    grpc_port = 0
     process = None
     #: Of the process, beside those of the tests.
     environment = {}
@@ -140,7 +141,7 @@ class Apogee(Target):
         if self.roles == 'namesrv':
             command += ['namesrv', *self.of_names(), '--namesrv-port', str(self.namesrv_port)]
         elif self.roles == 'broker':
-            command += ['broker', '-n', self.namesrv, '-c', conf, '--broker-port', str(self.broker_port), '--grpc-port', '0']
+            command += ['broker', '-n', self.namesrv, '-c', conf, '--broker-port', str(self.broker_port), '--grpc-port', str(self.grpc_port)]
         else:
             command += ['server', '-c', conf, '--namesrv-port', str(self.namesrv_port), '--broker-port', str(self.broker_port), '--grpc-port', '0']
         command += ['--bind', self.bind, '--data', os.path.join(self.work, 'data')]
@@ -273,7 +274,7 @@ class NamesWithController(Apogee):
     """A name server of ours with the controller in it. `addresses`: those of the controllers of its group by their names, of which `name` is its own."""
 
     def __init__(self, work, addresses=None, name='n0'):
-        super().__init__(work, roles='namesrv')
+        super().__init__(work, None, roles='namesrv')
         self.name, self.addresses = name, addresses or {name: f'127.0.0.1:{free_port()}'}
 
     def of_names(self):

@@ -346,11 +346,15 @@ impl Orders {
         }
     }
 
-    /// Adds what the file says.
-    pub(super) fn restore(&mut self, saved: OrderInfos, now_ms: i64) {
+    /// Adds what the file says. Without `holds`, messages that were held are visible when their own time has passed: after a crash the file lacks
+    /// acknowledgements, and their consumer, which has forgotten them, would block the queue as long as it is online.
+    pub(super) fn restore(&mut self, saved: OrderInfos, holds: bool, now_ms: i64) {
         for (key, queues) in saved.table {
             let Some((topic, group)) = key.split_once('@') else { continue };
-            for (queue_id, info) in queues {
+            for (queue_id, mut info) in queues {
+                if !holds {
+                    forget_lease(&mut info);
+                }
                 if info.offsets.is_empty() || info.offsets.len() > MAX_MESSAGES || queue_id < 0 {
                     continue;
                 }
@@ -518,7 +522,7 @@ mod tests {
         let saved = before.take_changed(200).unwrap();
         assert!(before.take_changed(200).is_none());
         let mut after = Orders::default();
-        after.restore(saved, 200);
+        after.restore(saved, true, 200);
         assert!(after.is_blocked(OF, None, at(300)) && after.take_changed(300).is_none());
         assert_eq!(after.ack(OF, 5, 100, 300), Next::Commit(8));
         assert_eq!(after.take_free(at(1_100)).map(|free| free.2), Some(2));
@@ -605,7 +609,7 @@ mod tests {
         before.popped(OF, Origin::Topic, &popped, &mut String::new());
         let saved = before.take_changed(200).unwrap();
         let mut after = Orders::default();
-        after.restore(saved, 2_000);
+        after.restore(saved, true, 2_000);
         after.restore_leases(
             |group, client, until, pop_time| {
                 assert_eq!((group, client, until, pop_time), ("g", "c", 9_100, 100));
@@ -626,5 +630,28 @@ mod tests {
         assert!(after.is_blocked(OF, None, now(499)) && !after.is_blocked(OF, None, now(500)));
         after.clear(OF);
         assert!(after.held.is_empty());
+    }
+
+    #[test]
+    fn after_a_crash_held_messages_are_visible_when_their_own_time_has_passed() {
+        let holder = Arc::new(Holder::new("g", "c", 500, 0));
+        holder.come();
+        let lease = Lease { holder, until: 9_000 };
+        let mut before = Orders::default();
+        let popped = InOrder {
+            attempt: None,
+            offsets: &[5],
+            pop_time: 100,
+            invisible_ms: 1_000,
+            lease: Some((lease.clone(), 9_100)),
+        };
+        before.popped(OF, Origin::Topic, &popped, &mut String::new());
+        let saved = before.take_changed(200).unwrap();
+        let mut after = Orders::default();
+        // The message was acknowledged after that, which is not in the file.
+        after.restore(saved, false, 300);
+        after.restore_leases(|_, _, _, _| lease.clone(), 300);
+        assert!(after.held.is_empty() && after.is_blocked(OF, None, at(1_099)) && !after.is_blocked(OF, None, at(1_100)));
+        assert_eq!(after.take_free(at(1_100)), Some(("t".to_owned(), "g".to_owned(), 0)));
     }
 }

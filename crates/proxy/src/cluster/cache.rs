@@ -1,6 +1,8 @@
 //! What the proxy keeps of topics, groups and brokers for a while. Of several requests for one name, one asks.
 //!
-//! A value that cannot be looked up again stays for now; a name that does not exist is not kept.
+//! A value that cannot be looked up again stays for now; a name that does not exist is not kept. One that is found to be stale (its broker is gone)
+//! is looked up again at once, and, as long as it stays so, after half the time that it has been so: a new master is found soon, and a name server is
+//! not asked for each request when there is none.
 
 use crate::codes::Refused;
 use parking_lot::Mutex;
@@ -10,22 +12,48 @@ use std::time::{Duration, Instant};
 
 /// After a failed look-up the old value is used for so long.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// A stale value is used for at least so long before it is looked up again.
+const STALE: Duration = Duration::from_millis(100);
+/// A value that is doubted is looked up again if it is older.
+const DOUBTED: Duration = Duration::from_secs(1);
+
+struct Kept<T> {
+    value: Arc<T>,
+    looked_up: Instant,
+    until: Instant,
+    /// Since when it is known to be stale.
+    stale_since: Option<Instant>,
+}
 
 struct Slot<T> {
-    value: Mutex<Option<(Arc<T>, Instant)>>,
+    kept: Mutex<Option<Kept<T>>>,
     /// Held while it is looked up.
     turn: tokio::sync::Mutex<()>,
 }
 
 impl<T> Slot<T> {
-    fn value(&self, now: Instant) -> Option<Arc<T>> {
-        let value = self.value.lock();
-        let (value, _) = value.as_ref().filter(|(_, until)| now < *until)?;
-        Some(Arc::clone(value))
+    fn value(&self, now: Instant, is_stale: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+        let kept = self.kept.lock();
+        let kept = kept.as_ref().filter(|kept| now < kept.until)?;
+        let is_news = kept.stale_since.is_none() && is_stale(&kept.value);
+        (!is_news).then(|| Arc::clone(&kept.value))
     }
 
-    fn keep(&self, value: &Arc<T>, until: Instant) {
-        *self.value.lock() = Some((Arc::clone(value), until));
+    /// Keeps a value for `age`, or for less if it is stale.
+    fn keep(&self, value: &Arc<T>, age: Duration, is_stale: bool) {
+        let now = Instant::now();
+        let mut kept = self.kept.lock();
+        let stale_since = is_stale.then(|| kept.as_ref().and_then(|kept| kept.stale_since).unwrap_or(now));
+        let age = match stale_since {
+            Some(since) => age.min(STALE.max((now - since) / 2)),
+            None => age,
+        };
+        *kept = Some(Kept {
+            value: Arc::clone(value),
+            looked_up: now,
+            until: now + age,
+            stale_since,
+        });
     }
 }
 
@@ -55,18 +83,31 @@ impl<T> Cache<T> {
         name: &str,
         look_up: impl Future<Output = Result<Option<T>, Refused>>,
     ) -> Result<Option<Arc<T>>, Refused> {
+        self.get_current(name, |_| false, look_up).await
+    }
+
+    /// The same, of values that may be stale before their time.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) async fn get_current(
+        &self,
+        name: &str,
+        is_stale: impl Fn(&T) -> bool,
+        look_up: impl Future<Output = Result<Option<T>, Refused>>,
+    ) -> Result<Option<Arc<T>>, Refused> {
         let slot = self.slot(name);
-        if let Some(value) = slot.value(Instant::now()) {
+        if let Some(value) = slot.value(Instant::now(), &is_stale) {
             return Ok(Some(value));
         }
         let _turn = slot.turn.lock().await;
-        if let Some(value) = slot.value(Instant::now()) {
+        if let Some(value) = slot.value(Instant::now(), &is_stale) {
             return Ok(Some(value));
         }
         match look_up.await {
             Ok(Some(value)) => {
                 let value = Arc::new(value);
-                slot.keep(&value, Instant::now() + self.age);
+                slot.keep(&value, self.age, is_stale(&value));
                 Ok(Some(value))
             }
             Ok(None) => {
@@ -74,7 +115,7 @@ impl<T> Cache<T> {
                 Ok(None)
             }
             Err(refused) => {
-                let before = slot.value.lock().as_ref().map(|(value, _)| Arc::clone(value));
+                let before = slot.kept.lock().as_ref().map(|kept| Arc::clone(&kept.value));
                 let Some(before) = before else {
                     self.forget(name);
                     return Err(refused);
@@ -84,7 +125,7 @@ impl<T> Cache<T> {
                     reason = refused.text,
                     "what is known is used further: it cannot be looked up again"
                 );
-                slot.keep(&before, Instant::now() + AFTER_FAILURE);
+                slot.keep(&before, AFTER_FAILURE, is_stale(&before));
                 Ok(Some(before))
             }
         }
@@ -93,16 +134,28 @@ impl<T> Cache<T> {
     /// The value of a name, if it may be used without a look-up.
     pub(crate) fn fresh(&self, name: &str) -> Option<Arc<T>> {
         let slot = self.slots.lock().get(name).map(Arc::clone)?;
-        slot.value(Instant::now())
+        slot.value(Instant::now(), |_| false)
     }
 
     /// The next request for it looks a value up again. Until that succeeds, it is used further.
     pub(crate) fn expire(&self, name: &str) {
         let slot = self.slots.lock().get(name).map(Arc::clone);
         if let Some(slot) = slot
-            && let Some((_, until)) = &mut *slot.value.lock()
+            && let Some(kept) = &mut *slot.kept.lock()
         {
-            *until = Instant::now();
+            kept.until = Instant::now();
+        }
+    }
+
+    /// It may be stale: the next request for it looks a value up again, unless this one is of the last second.
+    pub(crate) fn doubt(&self, name: &str) {
+        let slot = self.slots.lock().get(name).map(Arc::clone);
+        let now = Instant::now();
+        if let Some(slot) = slot
+            && let Some(kept) = &mut *slot.kept.lock()
+            && now.duration_since(kept.looked_up) >= DOUBTED
+        {
+            kept.until = now;
         }
     }
 
@@ -122,7 +175,7 @@ impl<T> Cache<T> {
             slots.remove(&other);
         }
         let slot = Arc::new(Slot {
-            value: Mutex::new(None),
+            kept: Mutex::new(None),
             turn: tokio::sync::Mutex::new(()),
         });
         slots.insert(name.into(), Arc::clone(&slot));
@@ -196,6 +249,54 @@ mod tests {
             cache.expire("a");
             assert_eq!(cache.get("a", async { Ok(Some(2)) }).await, Ok(Some(Arc::new(2))));
             cache.expire("b");
+        });
+    }
+
+    #[test]
+    fn a_stale_value_is_looked_up_again_soon_and_less_often_the_longer_it_is_stale() {
+        run(async {
+            let cache = Cache::new(10, Duration::from_secs(3_600));
+            let (asked, gone) = (Cell::new(0), Cell::new(0));
+            let get = || {
+                cache.get_current("a", |value| *value <= gone.get(), async {
+                    asked.set(asked.get() + 1);
+                    Ok(Some(asked.get()))
+                })
+            };
+            assert_eq!(get().await, Ok(Some(Arc::new(1))));
+            assert_eq!(get().await, Ok(Some(Arc::new(1))));
+            gone.set(2);
+            assert_eq!(get().await, Ok(Some(Arc::new(2))), "at once");
+            assert_eq!(get().await, Ok(Some(Arc::new(2))), "and not for each request");
+            let until = |cache: &Cache<i32>| {
+                let slot = cache.slot("a");
+                let kept = slot.kept.lock();
+                kept.as_ref().map(|kept| kept.until - kept.looked_up)
+            };
+            assert_eq!(until(&cache), Some(STALE));
+            let since = Instant::now() - Duration::from_secs(20);
+            cache.slot("a").kept.lock().as_mut().unwrap().stale_since = Some(since);
+            gone.set(3);
+            cache.expire("a");
+            assert_eq!(get().await, Ok(Some(Arc::new(3))));
+            assert!(until(&cache) >= Some(Duration::from_secs(10)));
+            cache.expire("a");
+            assert_eq!(get().await, Ok(Some(Arc::new(4))));
+            assert_eq!(until(&cache), Some(Duration::from_secs(3_600)), "it is current again");
+        });
+    }
+
+    #[test]
+    fn a_doubted_value_is_looked_up_again_if_it_is_not_new() {
+        run(async {
+            let cache = Cache::new(10, Duration::from_secs(3_600));
+            assert_eq!(cache.get("a", async { Ok(Some(1)) }).await, Ok(Some(Arc::new(1))));
+            cache.doubt("a");
+            assert_eq!(cache.fresh("a"), Some(Arc::new(1)));
+            cache.slot("a").kept.lock().as_mut().unwrap().looked_up -= DOUBTED;
+            cache.doubt("a");
+            assert_eq!(cache.fresh("a"), None);
+            assert_eq!(cache.get("a", async { Ok(Some(2)) }).await, Ok(Some(Arc::new(2))));
         });
     }
 }

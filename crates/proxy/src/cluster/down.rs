@@ -28,6 +28,13 @@ impl Down {
         !table.is_empty() && table.get(address).is_some_and(|failed| now < failed.until)
     }
 
+    /// Whether one of these could not be reached a moment ago.
+    pub(super) fn contains_any<'a>(&self, addresses: impl IntoIterator<Item = &'a str>, now: Instant) -> bool {
+        let table = self.0.lock();
+        let is_down = |address| table.get(address).is_some_and(|failed: &Failed| now < failed.until);
+        !table.is_empty() && addresses.into_iter().any(is_down)
+    }
+
     /// It could not be reached.
     pub(super) fn failed(&self, address: &str, now: Instant) {
         let mut table = self.0.lock();
@@ -65,6 +72,7 @@ mod tests {
         assert!(!down.contains("a", start));
         down.failed("a", start);
         down.failed("a", start);
+        assert!(down.contains_any(["b", "a"], start) && !down.contains_any(["b"], start));
         assert!(down.contains("a", start) && !down.contains("a", start + FIRST) && !down.contains("b", start));
         down.failed("a", start + FIRST);
         assert!(down.contains("a", start + 2 * FIRST) && !down.contains("a", start + 3 * FIRST));

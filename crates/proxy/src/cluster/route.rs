@@ -47,6 +47,8 @@ pub(crate) struct Master {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Route {
     pub(crate) masters: Vec<Master>,
+    /// A broker has no master now: one is being elected, or it is lost.
+    pub(crate) lacks_master: bool,
     /// The attribute `message.type`.
     pub(crate) message_type: Option<String>,
 }
@@ -70,8 +72,13 @@ impl Route {
                 write: data.write_queue_nums,
             })
         };
+        let is_led = |data: &&protocol::route::QueueData| {
+            let broker = route.broker_datas.iter().find(|broker| broker.broker_name == data.broker_name);
+            broker.is_some_and(|broker| broker.broker_addrs.contains_key(&MASTER_ID))
+        };
         Self {
             masters: datas.iter().filter_map(master).collect(),
+            lacks_master: !datas.iter().all(is_led),
             message_type: None,
         }
     }
@@ -87,6 +94,17 @@ impl Route {
         self.masters.iter().map(queues).collect()
     }
 
+    /// The refusal of a request that finds no queue of this kind.
+    pub(super) fn without_queue(&self, kind: &str, topic: &str) -> Refused {
+        match self.lacks_master {
+            true => {
+                let text = format!("no {kind} queue: a broker of topic {topic} has no master now, or is down; try again");
+                Refused::new(Code::InternalServerError, text)
+            }
+            false => Refused::new(Code::Forbidden, format!("no {kind} queue: topic {topic} has none on any broker")),
+        }
+    }
+
     pub(super) fn master(&self, name: &str) -> Option<&Master> {
         self.masters.iter().find(|master| &*master.name == name)
     }
@@ -95,7 +113,17 @@ impl Route {
 impl Cluster {
     /// The route of a topic; `None` if no name server has one.
     pub(crate) async fn route(&self, name: &str) -> Result<Option<Arc<Route>>, Refused> {
-        self.routes.get(name, self.look_up(name)).await
+        self.routes
+            .get_current(name, |route| self.is_stale(route), self.look_up(name))
+            .await
+    }
+
+    /// Whether another master may have been elected.
+    fn is_stale(&self, route: &Route) -> bool {
+        route.lacks_master
+            || self
+                .down
+                .contains_any(route.masters.iter().map(|master| &*master.address), Instant::now())
     }
 
     /// The route of a topic that has to exist.
@@ -110,6 +138,11 @@ impl Cluster {
             Err(error) => return Err(refused(error)),
         };
         let mut route = Route::of(&found);
+        if let Some(known) = self.brokers.fresh("")
+            && route.masters.iter().any(|master| known.get(&master.name) != Some(&master.address))
+        {
+            self.brokers.expire("");
+        }
         for master in self.in_turn(&self.lookup_turn, &route.masters, "", |_| true) {
             match self.topic_config(&master.address, name).await {
                 Ok(Some(config)) => {
@@ -156,10 +189,7 @@ impl Cluster {
             is_readable(master.perm) && master.read > 0
         });
         if readers.is_empty() {
-            return Err(Refused::new(
-                Code::Forbidden,
-                format!("no readable queue: topic {topic} has none on any broker"),
-            ));
+            return Err(route.without_queue("readable", topic));
         }
         Ok(readers)
     }
@@ -197,7 +227,8 @@ impl Cluster {
     /// All masters of the cluster: addresses by name.
     pub(super) async fn masters(&self) -> Result<Arc<Masters>, Refused> {
         let look_up = async { look_up_masters(&self.client).await.map(Some).map_err(refused) };
-        Ok(self.brokers.get("", look_up).await?.unwrap_or_default())
+        let is_stale = |masters: &Masters| self.down.contains_any(masters.values().map(|address| &**address), Instant::now());
+        Ok(self.brokers.get_current("", is_stale, look_up).await?.unwrap_or_default())
     }
 
     /// The masters on which topics are created by their first message.
@@ -320,5 +351,6 @@ mod tests {
         });
         let short: Vec<_> = route.masters.iter().map(|master| (&*master.address, master.read)).collect();
         assert_eq!(short, [("a:1", 3), ("b:1", 1)]);
+        assert!(route.lacks_master, "of the broker that has a replica only");
     }
 }

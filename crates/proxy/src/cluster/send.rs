@@ -23,10 +23,7 @@ const ATTEMPTS: usize = 3;
 
 impl Cluster {
     pub(crate) async fn send(&self, route: &Route, checked: Checked) -> Vec<SendResultEntry> {
-        let mut failure = Refused::new(
-            Code::Forbidden,
-            format!("no writable queue: topic {} has none on any broker", checked.topic),
-        );
+        let mut failure = route.without_queue("writable", &checked.topic);
         let attempts = if checked.group_hash().is_some() { 1 } else { ATTEMPTS };
         for _ in 0..attempts {
             let Some((master, queue_id)) = self.queue_for(route, checked.group_hash()) else {
@@ -69,7 +66,10 @@ impl Cluster {
             let answer = self.client.call(&master.address, request).await;
             match self.noted(&master.address, answer) {
                 Ok(answer) => self.stored(master, checked, message, &answer),
-                Err(error) => refused_entry(refused(error)),
+                Err(error) => {
+                    self.routes.doubt(&checked.topic);
+                    refused_entry(refused(error))
+                }
             }
         });
         futures_util::future::join_all(sends).await
@@ -84,6 +84,10 @@ impl Cluster {
             Ok(ResponseCode::FlushSlaveTimeout) => Some(Code::SlavePersistenceTimeout),
             Ok(ResponseCode::SlaveNotAvailable) => Some(Code::HaNotAvailable),
             Ok(code) => {
+                // Compat: Apache's slaves refuse sends as busy brokers do.
+                if matches!(code, ResponseCode::ServiceNotAvailable | ResponseCode::SystemBusy) {
+                    self.routes.doubt(&checked.topic);
+                }
                 if code == ResponseCode::ServiceNotAvailable {
                     self.down.failed(&master.address, Instant::now());
                 }

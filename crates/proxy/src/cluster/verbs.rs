@@ -19,12 +19,11 @@ use protocol::transaction::{COMMIT, EndTransactionHeader, ROLLBACK};
 use protocol::{Frame, RequestCode, ResponseCode};
 
 impl Cluster {
-    /// The broker that a handle names.
+    /// The broker that a handle names. One that has no master now may have one soon, and holds the message until then: the handle stays good.
     async fn holder(&self, topic: &str, broker: &str) -> Result<Box<str>, Refused> {
         self.address_by_name(topic, broker).await?.ok_or_else(|| {
-            let text =
-                format!("no name server knows broker {broker}, which the receipt handle names: the message comes again when it is back");
-            Refused::new(Code::InvalidReceiptHandle, text)
+            let text = format!("no name server knows a master of broker {broker}, which the receipt handle names: try again");
+            Refused::new(Code::InternalServerError, text)
         })
     }
 

@@ -423,6 +423,9 @@ func main() {
 	wanted := os.Args[5:]
 	all := map[string]func(){"normal": normal, "changeInvisible": changeInvisible, "filters": filters, "delayAndRecall": delayAndRecall,
 		"transactions": transactions, "pushConsumer": pushConsumer, "fifo": fifo, "deadLetters": deadLetters, "wrongUse": wrongUse}
+	if asked(wanted) {
+		all[lostMasters] = losesMasters
+	}
 	var running sync.WaitGroup
 	var lock sync.Mutex
 	passed := true

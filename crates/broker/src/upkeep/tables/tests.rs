@@ -8,7 +8,7 @@ use crate::filter::bloom::Bloom;
 use crate::filter::table::FiltersFile;
 use crate::group::Groups;
 use crate::offset::Offsets;
-use crate::pop::order_table::OrdersFile;
+use crate::pop::order_table::{OrdersFile, Valid};
 use crate::state_file::{NAMES, StateFile, Versioned};
 use crate::static_topic::table::Mappings;
 use crate::stats::BrokerStats;
@@ -60,7 +60,7 @@ fn timers(file: StateFile) -> Arc<CountsFile> {
 }
 
 fn orders(file: StateFile) -> OrdersFile {
-    OrdersFile::new(file, std::time::Duration::MAX)
+    OrdersFile::new(file, std::time::Duration::MAX, Valid::Whole)
 }
 
 impl World {

@@ -318,6 +318,7 @@ public class Scenarios {
         } catch (ClassNotFoundException old) {
             // The SDK has no lite topics.
         }
+        if (List.of(arguments).contains("lostMasters")) all.put("lostMasters", new LostMasters());
         all.keySet().removeAll(Set.of(System.getenv().getOrDefault("WITHOUT", "").split(",")));
         List<String> wanted = List.of(arguments).subList(4, arguments.length);
         if (!wanted.isEmpty()) all.keySet().retainAll(wanted);
