@@ -158,8 +158,12 @@ impl Cluster {
                 address: address(asker.broker),
                 lease_ms: Some(self.rules.timeout_ms),
             },
-            Asked::Decided(Request::Elect) => {
-                if !self.elect(Some(asker)) {
+            Asked::Decided(request @ (Request::Elect | Request::HandOver { .. })) => {
+                let designated = match request {
+                    Request::HandOver { to } => Some(to),
+                    _ => None,
+                };
+                if !self.elect(Some(asker), designated) {
                     self.answer(asker, Outcome::Refused);
                 }
                 return Ok(());
@@ -181,13 +185,14 @@ impl Cluster {
         matches!(self.broken, Some(Broken::TellsWhileElecting | Broken::ElectsLate))
     }
 
-    /// Begins an election, unless one is being agreed on.
-    fn elect(&mut self, candidate: Option<Asker>) -> bool {
+    /// Begins an election that somebody has asked for, of this broker and no other one if it is `designated`, unless one is being agreed on.
+    fn elect(&mut self, asker: Option<Asker>, designated: Option<i64>) -> bool {
         let term = self.controllers.term;
         let begins = self.controllers.elections.begin(NAME, term) || self.broken == Some(Broken::ElectsLate);
         if begins {
-            let command = self.election(candidate.map(|asker| asker.broker));
-            self.decide_later(command, candidate);
+            let candidate = designated.or(asker.map(|asker| asker.broker));
+            let command = self.election(candidate, designated.is_some());
+            self.decide_later(command, asker);
         }
         begins
     }
@@ -210,11 +215,11 @@ impl Cluster {
         self.controllers.tables[controller].heartbeat(heartbeat, self.now);
     }
 
-    fn election(&self, candidate: Option<i64>) -> Command {
+    fn election(&self, candidate: Option<i64>, designated: bool) -> Command {
         Command::Elect {
             broker: NAME.to_owned(),
             candidate,
-            designated: false,
+            designated,
             seen_epoch: self
                 .controllers
                 .set()
@@ -315,7 +320,7 @@ impl Cluster {
         for gone in gone {
             if was_master(&self.controllers.replicas, gone) {
                 // It is missed again by the next scan if another election is open.
-                self.elect(None);
+                self.elect(None, None);
             }
         }
     }
@@ -333,7 +338,7 @@ impl Cluster {
         {
             self.controllers.scan_ms = self.now + SCAN_MS;
             if !lost_masters(&self.controllers.replicas, &self.controllers.tables[leader], self.now).is_empty() {
-                self.elect(None);
+                self.elect(None, None);
             }
         }
         self.at(self.now + 50, Event::Scan);

@@ -1,6 +1,6 @@
 //! A machine with a broker: what is on its disk, and the process if it runs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use broker::controlled::decide::{Decisions, Running, RunsAs, Silence, Told, Wanted};
 use replication::{Epochs, InSync, Members, Proposal};
@@ -199,6 +199,15 @@ impl Running for Body<'_> {
         if let Some(role) = self.running.as_mut() {
             role.change(log, |set| set.told(members, is_settled, now));
         }
+    }
+
+    // Its disks neither fill up nor fail.
+    fn can_write(&self) -> bool {
+        true
+    }
+
+    fn in_sync(&self) -> BTreeSet<i64> {
+        BTreeSet::new()
     }
 }
 

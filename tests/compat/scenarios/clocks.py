@@ -3,9 +3,12 @@ import os
 import time
 
 from harness import targets, wire
-from harness.scenario import raw
+from harness.scenario import raw, sdk
 
+from .controllers import in_sync, replicas
 from .delays import all_of, texts
+from .failover import Deliveries, Pair, Sends, until_sent
+from .groups import everything
 
 HOUR, MINUTE = 3_600_000, 60_000
 PRELOADED = '/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1'.format(os.uname().machine)
@@ -14,8 +17,8 @@ PRELOADED = '/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1'.format(os.uname(
 class Stepped(targets.Apogee):
     """A server whose wall clock is some time off; its monotonic clock is not."""
 
-    def __init__(self, work, settings):
-        super().__init__(work, settings)
+    def __init__(self, work, settings, **more):
+        super().__init__(work, settings, **more)
         self.step_to(0)
         self.environment = dict(LD_PRELOAD=PRELOADED, FAKETIME_TIMESTAMP_FILE=self._file(), FAKETIME_NO_CACHE='1',
                                 FAKETIME_DONT_FAKE_MONOTONIC='1', DONT_FAKE_MONOTONIC='1')
@@ -31,6 +34,36 @@ class Stepped(targets.Apogee):
 
     def now_ms(self):
         return int(time.time() * 1000) + self.off_ms
+
+
+class SteppedNames(targets.NamesWithController, Stepped):
+    """A name server with the controller, likewise."""
+
+
+@sdk('java-5.5.0', ours=True, deadline=200)
+def clocks_that_step_elect_nobody(s):
+    """Those of the master, of the slave and of the controller, an hour forward and back, under load: leases and heartbeats go by the monotonic clock."""
+    assert os.path.exists(PRELOADED), f'{PRELOADED} is missing: install libfaketime'
+    pair = Pair(s, SteppedNames, Stepped)
+    before = replicas(pair.names)
+    topic = s.topic(queues=2, target=pair.master)
+    consumer = Deliveries(s.push('consumer', topic, target=pair.names, brief=True))
+    loads = [Sends(s, s.producer(target=pair.names), topic)]
+    until_sent(s, loads, 50)
+    for who, server in (('master', pair.master), ('slave', pair.slave), ('controller', pair.names)):
+        moment = time.monotonic()
+        for off_ms in (HOUR, 0, -HOUR, 0):
+            server.step_to(off_ms)
+            # Longer than a lease, and than a replica may be late.
+            time.sleep(2.5)
+            until_sent(s, loads, 20, since=time.monotonic())
+        assert in_sync(pair.names) == [1, 2], replicas(pair.names)
+        s.slow.append(f'the clock of the {who} stepped: no acknowledged send for {loads[0].gap(moment):.2f} s at most')
+    sent = loads[0].stop()
+    assert loads[0].failed == 0, loads[0].failed
+    after = replicas(pair.names)
+    assert all(after[name] == before[name] for name in ('masterAddress', 'masterEpoch', 'syncStateSetEpoch')), (before, after)
+    everything(s, sent, lambda: set(consumer.texts()))
 
 
 @raw(ours=True, deadline=240)

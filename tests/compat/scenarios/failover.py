@@ -10,7 +10,6 @@ from harness.scenario import sdk
 from .controllers import in_sync, master, replicas
 from .groups import everything
 from .pops import pop
-from .replicas import own
 from .transactions import all_of, send_in_transaction
 
 SETTINGS = dict(enableControllerMode='true', allAckInSyncStateSet='true', transactionTimeOut=2000, transactionCheckInterval=1000,
@@ -77,15 +76,16 @@ def lose(s, pair, loads, waiting, how):
 
 
 class Pair:
-    """Two brokers of one name, and a name server with the controller in it."""
+    """Two brokers of one name, and a name server with the controller in it, each a server of these classes."""
 
-    def __init__(self, s):
-        self.s, self.names = s, targets.NamesWithController(os.path.join(s.work, 'names'))
+    def __init__(self, s, names=targets.NamesWithController, broker=targets.Apogee):
+        self.s, self.names = s, names(os.path.join(s.work, 'names'))
         s.own_targets.append(self.names)
         self.names.start()
         s.wait(self.names.leader, 'the controller leads', 20)
         settings = {**SETTINGS, **LEVEL, 'controllerAddr': self.names.addresses['n0']}
-        self.master, self.slave = (own(s, 'apogee', settings, name, roles='broker', namesrv=self.names.namesrv) for name in ('one', 'other'))
+        self.master, self.slave = (broker(os.path.join(s.work, name), settings, roles='broker', namesrv=self.names.namesrv) for name in ('one', 'other'))
+        s.own_targets += [self.master, self.slave]
         self.master.start()
         s.wait(lambda: master(self.names) == self.master.broker, 'the first one is the master', 30)
         self.slave.start()

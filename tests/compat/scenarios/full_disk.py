@@ -1,28 +1,35 @@
 """A disk that is full: what needs no new file goes on, what does is refused with a code, and all is well when there is room again.
 
-What fills it is a limit on the size of a file, set on the running process: a file that would be larger cannot be made.
+What fills it is a limit on the size of a file, set on the running process: a file that would be larger cannot be made. A write behind the limit fails, as on a
+disk that fails.
 """
 import contextlib
 import resource
+import time
 
 from harness import wire
 from harness.drivers import DriverError
 from harness.scenario import sdk
+
+from .controllers import in_sync, replicas
+from .failover import Deliveries, Pair, Sends, until_sent
+from .groups import everything
 
 MIB = 1 << 20
 SMALL = dict(mappedFileSizeCommitLog=MIB, mappedFileSizeConsumeQueue=20000, maxHashSlotNum=1000, maxIndexNum=4000)
 
 
 @contextlib.contextmanager
-def no_file_over(s, size):
-    """No file of the broker can be made or grow beyond `size` bytes inside this block."""
-    pid = s.target.process.pid
+def no_file_over(s, size, target=None):
+    """No file of the broker can be made, grow or be written beyond `size` bytes inside this block."""
+    pid = (target or s.target).process.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
 def sends_until(s, code, send):
@@ -94,3 +101,32 @@ def without_room_for_the_next_index_file_sends_go_on_and_no_key_is_forgotten(s):
     for i in (0, 250, 499):
         s.wait(lambda: s.ask(wire.QUERY_MESSAGE, dict(topic=topic, key=f'first{i}', maxNum=10, beginTimestamp=0,
                                                       endTimestamp=1 << 62)).code == 0, f'message {i} is found by its key')
+
+
+@sdk('java-5.5.0', ours=True, deadline=200)
+def a_master_whose_disk_fails_gives_its_role_away(s):
+    """Writes of its log fail from one moment on. It refuses sends until it has handed over, and is a slave when its disk works again."""
+    pair = Pair(s)
+    topic = s.topic(queues=2, target=pair.master)
+    consumer = Deliveries(s.push('consumer', topic, target=pair.names, brief=True))
+    loads = [Sends(s, s.producer(target=pair.names, timeout_ms=1000), topic)]
+    with wire.Connection(pair.master.broker) as c:
+        for n in range(8):
+            assert c.ask(wire.SEND, wire.send_header(topic), b'x' * 20_000).code == 0, n
+    until_sent(s, loads, 50)
+    failing, moment = pair.master, time.monotonic()
+    with no_file_over(s, 64 << 10, failing):
+        s.wait(lambda: replicas(pair.names).get('masterAddress') not in (None, failing.broker), 'another one is the master', 60)
+        after = time.monotonic() - moment
+        pair.turn()
+        until_sent(s, loads, 50, since=moment)
+    gap = loads[0].gap(moment)
+    if failing.process.poll() is not None:
+        # As a service manager does. It may lack what was not synced, so it is silent until its master has forgotten it, longer than `start` waits.
+        with contextlib.suppress(AssertionError):
+            failing.start()
+    s.wait(lambda: in_sync(pair.names) == [1, 2], 'it is in sync again', 90)
+    assert replicas(pair.names)['masterAddress'] == pair.master.broker, replicas(pair.names)
+    sent = loads[0].stop()
+    everything(s, sent, lambda: set(consumer.texts()))
+    s.slow.append(f'another master after {after:.1f} s, no acknowledged send for {gap:.1f} s, {len(sent)} acknowledged and consumed')

@@ -206,13 +206,13 @@ impl Controllers {
         Ok(told(&MasterHeader::decode(&answer.ext)?, members(set)))
     }
 
-    /// Asks for an election, as who would be the master. The master may be another one then.
-    pub(super) async fn elect(&self, id: i64) -> Result<Told, Failed> {
+    /// Asks for an election, of this broker if nobody else is the master; `designated`: of no other one, also if there is a master. The master may be another one then.
+    pub(super) async fn elect(&self, id: i64, designated: bool) -> Result<Told, Failed> {
         let header = ElectMasterHeader {
             cluster_name: Some(&self.cluster),
             broker_name: &self.broker,
             broker_id: Some(id),
-            designate_elect: false,
+            designate_elect: designated,
         };
         let mut frame = Frame::request(RequestCode::ControllerElectMaster);
         header.encode(&mut frame.ext);

@@ -10,6 +10,7 @@
 #[cfg(test)]
 mod tests;
 
+use super::hand_over::{HandOver, successor};
 use std::collections::BTreeSet;
 
 use replication::{Members, Proposal};
@@ -117,6 +118,11 @@ pub enum Request {
     Elect,
     /// A registration. Our controllers refuse then what an earlier process of this broker has asked for, and is still on its way.
     Register,
+    /// An election of this other broker, while this one is the master.
+    HandOver {
+        /// Its id.
+        to: i64,
+    },
     /// Another in-sync set.
     Alter {
         /// Epoch of this master.
@@ -133,7 +139,7 @@ pub enum Request {
 pub enum Outcome {
     /// The heartbeat is taken.
     Beaten,
-    /// The answer to [`Request::Told`] and [`Request::Elect`].
+    /// The answer to [`Request::Told`], [`Request::Elect`] and [`Request::HandOver`].
     Told(Told),
     /// The broker is registered.
     Registered,
@@ -166,6 +172,10 @@ pub trait Running {
     fn propose(&mut self, patience_ms: i64) -> Option<Proposal>;
     /// The controllers have this set; see `InSync::told`.
     fn told_in_sync(&mut self, members: Members, is_settled: bool);
+    /// Whether it can store messages.
+    fn can_write(&self) -> bool;
+    /// The in-sync set that the controllers told last, if this broker is the master.
+    fn in_sync(&self) -> BTreeSet<i64>;
 }
 
 /// Settings of the machine.
@@ -217,6 +227,9 @@ enum Step {
         sent_ms: i64,
     },
     Alter,
+    HandOver {
+        sent_ms: i64,
+    },
     /// After a refused change.
     Read,
 }
@@ -226,6 +239,7 @@ enum Step {
 pub struct Decisions {
     rules: Rules,
     open: Option<Open>,
+    hand_over: HandOver,
     step: Step,
     first: Option<First>,
 }
@@ -246,6 +260,7 @@ impl Decisions {
         Self {
             rules,
             open: None,
+            hand_over: HandOver::default(),
             step: Step::Idle,
             first: None,
         }
@@ -257,12 +272,19 @@ impl Decisions {
         Request::Beat
     }
 
-    /// Proposes a change of the in-sync set if one is due, or again if its answer was lost.
+    /// Proposes a change of the in-sync set if one is due, or again if its answer was lost. A master that cannot store messages hands over.
     pub fn look(&mut self, running: &mut dyn Running, now_ms: i64) -> Option<Request> {
         let Some(RunsAs::Master { epoch }) = running.role() else {
             self.open = None;
             return None;
         };
+        if self.hand_over.is_due(epoch, running.can_write(), now_ms)
+            && let Some(to) = successor(&running.in_sync(), self.rules.id)
+        {
+            tracing::error!(to, "this master cannot store messages: another in-sync replica is to be the master");
+            self.step = Step::HandOver { sent_ms: now_ms };
+            return Some(Request::HandOver { to });
+        }
         if let Some(proposal) = running.propose(self.rules.patience_ms) {
             tracing::info!(members = ?proposal.members, replaces = proposal.replaces, "the in-sync set is to change");
             self.open = Some(Open { proposal, lost_ms: None });
@@ -290,7 +312,9 @@ impl Decisions {
             (Step::Told { sent_ms }, Outcome::Told(told)) if told.master.is_none() && !self.rules.is_learner => {
                 self.ask(Step::Elect { sent_ms, told }, Request::Elect)
             }
-            (Step::Told { sent_ms } | Step::Elect { sent_ms, .. }, Outcome::Told(told)) => self.take(told, sent_ms, running, now_ms),
+            (Step::Told { sent_ms } | Step::Elect { sent_ms, .. } | Step::HandOver { sent_ms }, Outcome::Told(told)) => {
+                self.take(told, sent_ms, running, now_ms)
+            }
             // Nobody may be elected yet.
             (Step::Elect { sent_ms, told }, Outcome::Refused) => self.take(told, sent_ms, running, now_ms),
             (Step::Fence { sent_ms }, Outcome::Registered) => self.ask(Step::Fenced { sent_ms }, Request::Told),

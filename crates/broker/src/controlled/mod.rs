@@ -17,6 +17,7 @@
 //!   readers see nothing that the set does not have. If it is alone in the set, it makes sure that no change is done any more that its last
 //!   process has asked for. One whose machine may have lost what it had acknowledged (a power failure under
 //!   ASYNC_FLUSH) stays silent until another replica was elected, or nobody was for a time.
+//! - A master that cannot store messages for some seconds has another in-sync replica elected (`hand_over`).
 //!
 //! What follows from what the controllers say is decided in `decide`, which the simulated cluster runs, too.
 //!
@@ -25,6 +26,7 @@
 mod controllers;
 #[doc(hidden)]
 pub mod decide;
+mod hand_over;
 mod identity;
 mod member;
 mod watch;

@@ -9,6 +9,7 @@ use crate::place::Elected;
 use crate::settings::BrokerSettings;
 use protocol::ResponseCode;
 use replication::{Members, Proposal, now_ms};
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -236,6 +237,15 @@ impl Running for Body<'_> {
         self.0
             .with(|core| core.acks.change(&core.store, |set| set.told(members, is_settled, now_ms())));
     }
+
+    fn can_write(&self) -> bool {
+        self.0.with(|core| core.store.not_writable().is_none()).unwrap_or(true)
+    }
+
+    fn in_sync(&self) -> BTreeSet<i64> {
+        let told = self.0.with(|core| core.acks.look(|set| set.members().ids.clone()));
+        told.flatten().unwrap_or_default()
+    }
 }
 
 impl Follower {
@@ -325,7 +335,8 @@ impl Follower {
                 Err(unknown) if unknown.is(ResponseCode::ControllerBrokerMetadataNotExist) => Err(self.register_again(unknown).await),
                 Err(other) => Err(other),
             },
-            Request::Elect => controllers.elect(self.id).await.map(Outcome::Told),
+            Request::Elect => controllers.elect(self.id, false).await.map(Outcome::Told),
+            Request::HandOver { to } => controllers.elect(*to, true).await.map(Outcome::Told),
             Request::Register => controllers.register(self.id).await.map(|()| Outcome::Registered),
             Request::Alter { epoch, members, replaces } => {
                 controllers.alter(self.id, *epoch, members, *replaces).await.map(Outcome::Members)

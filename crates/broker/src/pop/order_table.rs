@@ -92,7 +92,8 @@ impl SavedTable for OrdersFile {
 mod tests {
     use super::*;
     use std::path::Path;
-    use store::disk::{Disk, SimulatedDisk};
+    use store::disk::Disk;
+    use store::disk::simulated::SimulatedDisk;
 
     const SAVED: &[u8] = br#"{"table":{"t@g":{0:{"cm":0,"i":9,"l":4,"o":[4],"popTime":1}}}}"#;
 
@@ -106,7 +107,9 @@ mod tests {
     #[test]
     fn a_slave_forgets_what_it_handed_out_when_it_was_the_master() {
         let disk: Arc<dyn Disk> = Arc::new(SimulatedDisk::new(1));
-        StateFile::new(Arc::clone(&disk), Path::new("root"), TABLE, &[]).save(SAVED).unwrap();
+        StateFile::new(Arc::clone(&disk), Path::new("root"), TABLE, &[])
+            .save(SAVED)
+            .unwrap();
         assert_eq!(loaded(&disk, Valid::Whole).queues(), 1);
         let slave = loaded(&disk, Valid::Never);
         assert_eq!(slave.queues(), 0);

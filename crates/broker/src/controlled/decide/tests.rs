@@ -15,6 +15,14 @@ impl Running for Starting {
     }
 
     fn told_in_sync(&mut self, _: Members, _: bool) {}
+
+    fn can_write(&self) -> bool {
+        true
+    }
+
+    fn in_sync(&self) -> BTreeSet<i64> {
+        BTreeSet::new()
+    }
 }
 
 const RULES: Rules = Rules {
