@@ -184,23 +184,24 @@ impl Pops {
             ..
         } = *message;
         let committed = self.core.offsets.committed(topic, group, queue_id);
-        if committed.is_some_and(|committed| offset < committed) {
-            return Ok(());
-        }
+        let is_done = |offset: i64| committed.is_some_and(|committed| offset < committed);
         let of = Of { topic, group, queue_id };
         let now = self.now();
         let (is_free, next_wake) = {
             let mut orders = self.orders.lock();
             let is_free = match orders.ack(of, offset, pop_time, now.wall_ms) {
                 Next::Commit(next) => {
-                    self.commit(&Commit {
-                        topic: topic.into(),
-                        group: group.into(),
-                        queue_id,
-                        offset: next,
-                    });
-                    !orders.is_blocked(of, None, now)
+                    if !is_done(next) {
+                        self.commit(&Commit {
+                            topic: topic.into(),
+                            group: group.into(),
+                            queue_id,
+                            offset: next,
+                        });
+                    }
+                    !orders.is_blocked(of, None, committed.unwrap_or(0), now)
                 }
+                Next::Old | Next::Unknown if is_done(offset) => return Ok(()),
                 Next::Old if message.is_in_flight => return Err(message.expired()),
                 Next::Old => false,
                 Next::Unknown => {

@@ -93,7 +93,7 @@ impl Pops {
             return Err(busy(&Full::Queues(settings.max_pop_queues)));
         }
         let position = state.position(queue, committed);
-        if position >= max || (pop.in_order && self.is_blocked(&pop.reads(), step)) {
+        if position >= max || (pop.in_order && self.is_blocked(&pop.reads(), step, committed)) {
             return Ok(Started::Nothing(0));
         }
         if has >= pop.most {

@@ -177,9 +177,13 @@ impl Orders {
         }
     }
 
-    /// Whether the queue hands out nothing now. A request that is repeated with the same id is not blocked by itself.
-    pub(super) fn is_blocked(&self, of: Of<'_>, attempt: Option<&str>, now: Moment) -> bool {
+    /// Whether the queue hands out nothing now. A request that is repeated with the same id is not blocked by itself. Messages below `committed` are
+    /// done: after an election, acknowledgements with handles of the last master may pass over what was handed out since.
+    pub(super) fn is_blocked(&self, of: Of<'_>, attempt: Option<&str>, committed: i64, now: Moment) -> bool {
         let Some(entry) = self.entry(of) else { return false };
+        if offsets(&entry.info).last().is_some_and(|last| last < committed) {
+            return false;
+        }
         let is_repeated = entry.info.attempt_id.is_some() && entry.info.attempt_id.as_deref() == attempt;
         !is_repeated && (free_at(&entry.info, now.wall_ms).is_some() || entry.look_again(now.steady_ms).is_some())
     }
@@ -477,10 +481,10 @@ mod tests {
     #[test]
     fn a_queue_is_blocked_until_all_messages_are_acknowledged() {
         let mut orders = Orders::default();
-        assert!(!orders.is_blocked(OF, None, at(0)));
+        assert!(!orders.is_blocked(OF, None, 0, at(0)));
         assert_eq!(pop(&mut orders, &[5, 6, 9], Some("a"), 100), "0 2 0");
-        assert!(orders.is_blocked(OF, None, at(101)) && orders.is_blocked(OF, Some("b"), at(101)));
-        assert!(!orders.is_blocked(OF, Some("a"), at(101)), "the same request again");
+        assert!(orders.is_blocked(OF, None, 0, at(101)) && orders.is_blocked(OF, Some("b"), 0, at(101)));
+        assert!(!orders.is_blocked(OF, Some("a"), 0, at(101)), "the same request again");
         assert_eq!(orders.ack(OF, 6, 100, 102), Next::Commit(5));
         assert_eq!(orders.ack(OF, 5, 100, 102), Next::Commit(9));
         assert_eq!(
@@ -488,7 +492,7 @@ mod tests {
             (Next::Unknown, Next::Old)
         );
         assert_eq!(
-            (orders.ack(OF, 9, 100, 102), orders.is_blocked(OF, None, at(103))),
+            (orders.ack(OF, 9, 100, 102), orders.is_blocked(OF, None, 0, at(103))),
             (Next::Commit(10), false)
         );
         assert_eq!(orders.next_wake(), None);
@@ -500,7 +504,7 @@ mod tests {
         pop(&mut orders, &[5, 6], None, 0);
         orders.ack(OF, 5, 0, 1);
         assert!(orders.renew(OF, 6, 0, 5_000, 2) && !orders.renew(OF, 6, 9, 5_000, 2));
-        assert!(orders.is_blocked(OF, None, at(4_999)) && !orders.is_blocked(OF, None, at(5_000)));
+        assert!(orders.is_blocked(OF, None, 0, at(4_999)) && !orders.is_blocked(OF, None, 0, at(5_000)));
         assert_eq!((orders.next_wake(), orders.take_free(at(4_999))), (Some(5_000), None));
         assert_eq!(orders.take_free(at(5_000)), Some(("t".to_owned(), "g".to_owned(), 2)));
         assert_eq!(pop(&mut orders, &[6, 7], Some("x"), 6_000), "0 qo2%6 1;0 2 0");
@@ -512,7 +516,7 @@ mod tests {
     fn a_clock_that_was_set_back_blocks_nothing() {
         let mut orders = Orders::default();
         pop(&mut orders, &[5], None, 1_000_000);
-        assert!(orders.is_blocked(OF, None, at(1_000_500)) && !orders.is_blocked(OF, None, at(500_000)));
+        assert!(orders.is_blocked(OF, None, 0, at(1_000_500)) && !orders.is_blocked(OF, None, 0, at(500_000)));
     }
 
     #[test]
@@ -523,7 +527,7 @@ mod tests {
         assert!(before.take_changed(200).is_none());
         let mut after = Orders::default();
         after.restore(saved, true, 200);
-        assert!(after.is_blocked(OF, None, at(300)) && after.take_changed(300).is_none());
+        assert!(after.is_blocked(OF, None, 0, at(300)) && after.take_changed(300).is_none());
         assert_eq!(after.ack(OF, 5, 100, 300), Next::Commit(8));
         assert_eq!(after.take_free(at(1_100)).map(|free| free.2), Some(2));
         assert!(after.take_changed(FORGET_AFTER_MS + 100).unwrap().table.is_empty());
@@ -562,12 +566,12 @@ mod tests {
             (orders.next_wake(), orders.take_free(at(1_000)), orders.next_wake()),
             (Some(1_000), None, Some(2_000))
         );
-        assert!(orders.is_blocked(OF, None, at(1_500)));
+        assert!(orders.is_blocked(OF, None, 0, at(1_500)));
         assert_eq!(orders.ack(OF, 5, 0, 1_600), Next::Commit(6), "by its first handle");
         assert_eq!((orders.take_free(at(1_600)), orders.next_wake()), (None, Some(2_600)));
         // The consumer wants the other one again later: it is not held any more.
         assert!(orders.renew(OF, 6, 0, 1_800, 1_700));
-        assert!(orders.is_blocked(OF, None, at(1_799)) && !orders.is_blocked(OF, None, at(1_800)));
+        assert!(orders.is_blocked(OF, None, 0, at(1_799)) && !orders.is_blocked(OF, None, 0, at(1_800)));
 
         pop(&mut orders, &[6], 2_000);
         holder.go(Departure::Lost, 2_900);
@@ -577,18 +581,18 @@ mod tests {
             "it may come back"
         );
         assert_eq!(
-            (orders.take_free(at(3_400)), orders.is_blocked(OF, None, at(3_400))),
+            (orders.take_free(at(3_400)), orders.is_blocked(OF, None, 0, at(3_400))),
             (free(), false)
         );
         holder.come();
-        assert!(!orders.is_blocked(OF, None, at(3_500)), "too late");
+        assert!(!orders.is_blocked(OF, None, 0, at(3_500)), "too late");
 
         pop(&mut orders, &[6], 4_000);
         holder.go(Departure::Goodbye(10), 4_100);
         orders.give_back(&holder, 4_110, 4_100);
-        assert!(orders.is_blocked(OF, None, at(4_109)));
+        assert!(orders.is_blocked(OF, None, 0, at(4_109)));
         assert_eq!(orders.take_free(at(4_110)), free());
-        assert!(orders.held.is_empty() && !orders.is_blocked(OF, None, at(4_110)));
+        assert!(orders.held.is_empty() && !orders.is_blocked(OF, None, 0, at(4_110)));
     }
 
     #[test]
@@ -627,9 +631,23 @@ mod tests {
             (None, Some(2_500)),
             "for the grace time"
         );
-        assert!(after.is_blocked(OF, None, now(499)) && !after.is_blocked(OF, None, now(500)));
+        assert!(after.is_blocked(OF, None, 0, now(499)) && !after.is_blocked(OF, None, 0, now(500)));
         after.clear(OF);
         assert!(after.held.is_empty());
+    }
+
+    #[test]
+    fn what_is_committed_blocks_nothing() {
+        let mut orders = Orders::default();
+        let popped = InOrder {
+            attempt: None,
+            offsets: &[5, 6],
+            pop_time: 100,
+            invisible_ms: 1_000,
+            lease: None,
+        };
+        orders.popped(OF, Origin::Topic, &popped, &mut String::new());
+        assert!(orders.is_blocked(OF, None, 6, at(200)) && !orders.is_blocked(OF, None, 7, at(200)));
     }
 
     #[test]
@@ -651,7 +669,7 @@ mod tests {
         // The message was acknowledged after that, which is not in the file.
         after.restore(saved, false, 300);
         after.restore_leases(|_, _, _, _| lease.clone(), 300);
-        assert!(after.held.is_empty() && after.is_blocked(OF, None, at(1_099)) && !after.is_blocked(OF, None, at(1_100)));
+        assert!(after.held.is_empty() && after.is_blocked(OF, None, 0, at(1_099)) && !after.is_blocked(OF, None, 0, at(1_100)));
         assert_eq!(after.take_free(at(1_100)), Some(("t".to_owned(), "g".to_owned(), 0)));
     }
 }

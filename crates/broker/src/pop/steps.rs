@@ -110,17 +110,17 @@ impl Pops {
                     None => committed,
                 }
             };
-            position < max && !(reads.in_order && self.is_blocked(reads, *step))
+            position < max && !(reads.in_order && self.is_blocked(reads, *step, committed))
         })
     }
 
-    pub(super) fn is_blocked(&self, reads: &ReadsOf, step: Step) -> bool {
+    pub(super) fn is_blocked(&self, reads: &ReadsOf, step: Step, committed: i64) -> bool {
         let of = Of {
             topic: reads.of.name(step.origin),
             group: &reads.of.group,
             queue_id: step.queue_id,
         };
         let now = self.now();
-        self.orders.lock().is_blocked(of, reads.attempt.as_deref(), now)
+        self.orders.lock().is_blocked(of, reads.attempt.as_deref(), committed, now)
     }
 }
