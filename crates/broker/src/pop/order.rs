@@ -670,6 +670,6 @@ mod tests {
         after.restore(saved, false, 300);
         after.restore_leases(|_, _, _, _| lease.clone(), 300);
         assert!(after.held.is_empty() && after.is_blocked(OF, None, 0, at(1_099)) && !after.is_blocked(OF, None, 0, at(1_100)));
-        assert_eq!(after.take_free(at(1_100)), Some(("t".to_owned(), "g".to_owned(), 0)));
+        assert_eq!(after.take_free(at(1_100)), Some(("t".to_owned(), "g".to_owned(), 2)));
     }
 }
