@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Home, apogeemq};
+use common::{Home, apogeemq, free_port};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
@@ -104,4 +104,66 @@ fn errors_are_reported_plainly() {
     let _server = home.start();
     let said = failed(&format!("recv -b {} -t nobody_made_this -q", home.broker()));
     assert!(said.contains("topic nobody_made_this"), "{said}");
+}
+
+fn figures(words: &str) -> Value {
+    let output = bench(&format!("{words} --json -q"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(figures["errors"], 0, "{figures}");
+    figures
+}
+
+fn number(figures: &Value, name: &str) -> f64 {
+    figures[name].as_f64().unwrap_or_else(|| panic!("no {name} in {figures}"))
+}
+
+#[test]
+fn peers_appear_and_do_what_such_peers_do() {
+    let home = Home::new();
+    let server = home.start();
+    let (pid, broker, namesrv) = (server.id(), home.broker(), home.namesrv());
+    let brief = format!("--seconds 1 --warmup 0 --pid {pid}");
+
+    let brokers = "--brokers 12 --topics 20 --spread 5 --interval 1 --rate 200";
+    let registrations = figures(&format!("registrations -n {namesrv} {brokers} {brief}"));
+    assert_eq!(number(&registrations, "first_registration_answers"), 12.0);
+    assert_eq!(number(&registrations, "registration_answers"), 12.0);
+    assert_eq!(number(&registrations, "route_answers"), 200.0);
+    assert!(number(&registrations, "change_until_routed_p50_ms") > 0.0);
+    assert!(number(&registrations, "registered_anonymous_mb") > 0.0);
+
+    for connections in ["", "--connections 5"] {
+        let clients = format!("--clients 20 --groups 3 --interval 1 {connections}");
+        let heartbeats = figures(&format!("heartbeats -b {broker} {clients} {brief}"));
+        assert_eq!(number(&heartbeats, "join_answers"), 20.0);
+        assert_eq!(number(&heartbeats, "heartbeat_answers"), 20.0);
+    }
+
+    let topics = figures(&format!(
+        "topics -b {broker} --topics 30 --queues 3 --batch 20 --messages 2 --pid {pid}"
+    ));
+    assert_eq!((number(&topics, "create_answers"), number(&topics, "send_answers")), (2.0, 180.0));
+
+    let groups = figures(&format!("groups -b {broker} --groups 30 --queues 3 --batch 20 --rate 100 {brief}"));
+    assert_eq!(
+        (number(&groups, "create_answers"), number(&groups, "first_commit_answers")),
+        (2.0, 90.0)
+    );
+    assert_eq!(number(&groups, "commit_answers"), 100.0);
+}
+
+#[test]
+fn masters_are_elected_and_replaced_when_they_are_lost() {
+    let home = Home::new();
+    let port = free_port(&[]);
+    let settings = format!("enableControllerInNamesrv=true\ncontrollerDLegerPeers=n0-127.0.0.1:{port}\ncontrollerDLegerSelfId=n0\n");
+    std::fs::write(home.path("server.conf"), settings).unwrap();
+    let server = home.run(home.command().args(["-c", "server.conf"]));
+    let pid = server.id();
+    let words = format!("elections -c 127.0.0.1:{port} --brokers 7 --seconds 1 --warmup 0 --at-once 3 --pid {pid}");
+    let elections = figures(&words);
+    assert_eq!(number(&elections, "first_id_answers"), 7.0);
+    assert_eq!(number(&elections, "election_answers"), 14.0);
 }

@@ -7,6 +7,7 @@ use broker::schedule::{Levels, delay_levels};
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 use config::shape::Shape;
 
+use super::peers::{ElectionsArguments, GroupsArguments, HeartbeatsArguments, RegistrationsArguments, TopicsArguments};
 use crate::failure::Failure;
 
 /// Maximum size of the bodies of one request; a frame may have 16 MiB.
@@ -29,6 +30,16 @@ pub(super) enum Verb {
     Recv(RecvArguments),
     /// Send at a fixed rate to long-polling readers and measure the time from intended send to arrival
     E2e(E2eArguments),
+    /// Many brokers at a name server, and clients that ask for routes
+    Registrations(RegistrationsArguments),
+    /// Many clients at a broker
+    Heartbeats(HeartbeatsArguments),
+    /// Many topics and queues at a broker
+    Topics(TopicsArguments),
+    /// Many groups with offsets at a broker
+    Groups(GroupsArguments),
+    /// Many broker names at a controller
+    Elections(ElectionsArguments),
 }
 
 #[derive(Debug, Clone, Args)]

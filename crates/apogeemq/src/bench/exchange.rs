@@ -54,6 +54,7 @@ pub(super) fn start<T: Exchange>(threads: &mut Threads, name: &str, limit: Durat
 
 /// Runs one exchange on this thread.
 fn alone<T: Exchange>(mut socket: Socket, mut exchange: T) -> Result<(), Failure> {
+    socket.wait_alone()?;
     let (mut answers, mut out) = (Answers::new(), Vec::new());
     while exchange.write_requests(&mut out) {
         if let Err(failure) = round_trip(&mut socket, &mut out, &mut answers) {

@@ -42,6 +42,12 @@ const LITE_SEPARATOR: usize = 6;
 const PRODUCER_GROUP: &str = "ApogeeBenchProducer";
 const CONSUMER_GROUP: &str = "ApogeeBenchConsumer";
 
+/// The opaque of a request that is due at this time.
+#[inline]
+pub(super) fn opaque(due_us: u64) -> u32 {
+    (OPAQUE_BASE + due_us % OPAQUE_RANGE) as u32
+}
+
 /// When the request with an opaque was due, given the current time.
 #[inline]
 pub(super) fn due_us(opaque: u32, now_us: u64) -> u64 {
@@ -151,11 +157,7 @@ impl Sends {
         if let Some(at) = head.lite_at {
             put(out, start + at, Decimal::new((LITE_BASE + lite) as i64).as_bytes());
         }
-        put(
-            out,
-            start + head.opaque_at,
-            Decimal::new((OPAQUE_BASE + due_us % OPAQUE_RANGE) as i64).as_bytes(),
-        );
+        put(out, start + head.opaque_at, Decimal::new(i64::from(opaque(due_us))).as_bytes());
         put(out, start + head.born_at, self.clock.digits(due_us));
         let body = out.len();
         out.extend_from_slice(&self.body.bytes);

@@ -6,6 +6,8 @@
 //! e2e    open loop with long-polling readers: from the intended send to the arrival
 //! ```
 //!
+//! Runs with many simulated peers, which send few requests each, are in `peers/`.
+//!
 //! `send` and `e2e` speak the remoting protocol, or that of the 5.x SDKs (`--protocol grpc`).
 //!
 //! Latency is measured from the time at which a request *should* have been sent. In an open loop the rate alone determines that time,
@@ -27,6 +29,7 @@ mod exchange;
 mod frames;
 mod grpc;
 mod open;
+mod peers;
 mod pop;
 mod progress;
 mod recv;
@@ -64,6 +67,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             };
             (arguments.output, report?)
         }
+        Verb::Registrations(arguments) => return peers::registrations(&arguments)?.print(arguments.output.json),
+        Verb::Heartbeats(arguments) => return peers::heartbeats(&arguments)?.print(arguments.output.json),
+        Verb::Topics(arguments) => return peers::topics(&arguments)?.print(arguments.output.json),
+        Verb::Groups(arguments) => return peers::groups(&arguments)?.print(arguments.output.json),
+        Verb::Elections(arguments) => return peers::elections(&arguments)?.print(arguments.output.json),
     };
     report.print(output.json)
 }

@@ -58,6 +58,25 @@ pub(super) fn wait_for_arrivals(counters: &[Arc<Counter>], acks: &[Arc<Counter>]
     });
 }
 
+/// The requests of one connection, in order.
+pub(super) trait Requests: Send {
+    /// Appends the next request, due at `due_us`; its opaque is [`super::frames::opaque`] of that time.
+    fn push(&mut self, due_us: u64, out: &mut Vec<u8>);
+}
+
+impl Requests for Sends {
+    fn push(&mut self, due_us: u64, out: &mut Vec<u8>) {
+        Self::push(self, due_us, out);
+    }
+}
+
+/// What a successful answer counts as.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weight {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
 /// A running open loop.
 pub(super) struct OpenLoop {
     writers: Threads,
@@ -84,11 +103,31 @@ pub(super) struct Ended {
 }
 
 impl OpenLoop {
-    /// Starts sending, on the connections in turn.
+    /// Starts sending messages, on the connections in turn.
     pub(super) fn start(
         shares: &[Share],
         sockets: Vec<Socket>,
         shape: Shape<'_>,
+        schedule: Schedule,
+        clock: Clock,
+        window: Window,
+    ) -> Result<Self, Failure> {
+        let weight = Weight {
+            messages: shape.batch as u64,
+            bytes: (shape.batch * shape.size) as u64,
+        };
+        let sends = |(connection, socket): (usize, Socket)| {
+            let queues: &[_] = &shares[connection % shares.len()].queues;
+            (socket, Sends::new(shape, queues, connection))
+        };
+        let sends = sockets.into_iter().enumerate().map(sends).collect();
+        Self::of(sends, weight, schedule, clock, window)
+    }
+
+    /// Starts sending these requests, on the connections in turn.
+    pub(super) fn of<R: Requests + 'static>(
+        connections: Vec<(Socket, R)>,
+        weight: Weight,
         schedule: Schedule,
         clock: Clock,
         window: Window,
@@ -108,13 +147,13 @@ impl OpenLoop {
             counters: Vec::new(),
         };
         let (mut outputs, mut exchanges) = (Vec::new(), Vec::new());
-        for (connection, socket) in sockets.into_iter().enumerate() {
+        for (socket, requests) in connections {
             socket.wait_without_end()?;
-            exchanges.push((socket.clone(), this.reader(shape, window)));
+            exchanges.push((socket.clone(), this.reader(weight, window)));
             this.sockets.push(socket.clone());
             outputs.push(Output {
                 socket,
-                sends: Sends::new(shape, &shares[connection % shares.len()].queues, connection),
+                requests,
                 bytes: Vec::new(),
             });
         }
@@ -131,13 +170,12 @@ impl OpenLoop {
     }
 
     /// The reader that counts the answers of one connection.
-    fn reader(&mut self, shape: Shape<'_>, window: Window) -> Reader {
+    fn reader(&mut self, weight: Weight, window: Window) -> Reader {
         let counter = Arc::new(Counter::new(window));
         self.counters.push(Arc::clone(&counter));
         Reader {
             counter,
-            messages: shape.batch as u64,
-            bytes: (shape.batch * shape.size) as u64,
+            weight,
             shared: Arc::clone(&self.shared),
         }
     }
@@ -168,20 +206,20 @@ impl OpenLoop {
 }
 
 /// One connection of the writer.
-struct Output {
+struct Output<R> {
     socket: Socket,
-    sends: Sends,
+    requests: R,
     bytes: Vec<u8>,
 }
 
-struct Writer {
-    outputs: Vec<Output>,
+struct Writer<R> {
+    outputs: Vec<Output<R>>,
     schedule: Schedule,
     window: Window,
     shared: Arc<Shared>,
 }
 
-impl Writer {
+impl<R: Requests> Writer<R> {
     fn run(mut self) -> Result<(), Failure> {
         make_sleeps_precise();
         let (mut next, mut late) = (0, histogram());
@@ -211,7 +249,7 @@ impl Writer {
             if self.window.holds(due_us) {
                 late.saturating_record((now_us - due_us).max(1));
             }
-            output.sends.push(due_us, &mut output.bytes);
+            output.requests.push(due_us, &mut output.bytes);
             next += 1;
         }
     }
@@ -229,8 +267,7 @@ impl Writer {
 
 struct Reader {
     counter: Arc<Counter>,
-    messages: u64,
-    bytes: u64,
+    weight: Weight,
     shared: Arc<Shared>,
 }
 
@@ -244,7 +281,10 @@ impl Exchange for Reader {
         let now_us = self.shared.clock.now_us();
         let (mut counts, mut taken) = (self.counter.open(), 0);
         while let Some(answer) = answers.next()? {
-            count_answer(&mut counts, &answer, now_us, self.messages, self.bytes);
+            if answer.is_request() {
+                continue;
+            }
+            count_answer(&mut counts, &answer, now_us, self.weight.messages, self.weight.bytes);
             taken += 1;
         }
         self.shared.answered.fetch_add(taken, Ordering::AcqRel);

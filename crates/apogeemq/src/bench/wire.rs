@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use net::session::{Connector, SEAL_MAX_BYTES, Session};
-use protocol::frame::{self, Frame, MAX_FRAME_LEN, PREFIX_LEN};
+use protocol::frame::{self, FLAG_RESPONSE, Frame, MAX_FRAME_LEN, PREFIX_LEN};
 use protocol::number::parse_i64;
 
 use crate::failure::Failure;
@@ -125,6 +125,11 @@ impl Socket {
         clone
             .and_then(tokio::net::TcpStream::from_std)
             .map_err(|error| self.failure(&error))
+    }
+
+    /// Makes it blocking again, after it was polled with others.
+    pub(super) fn wait_alone(&self) -> Result<(), Failure> {
+        self.stream.set_nonblocking(false).map_err(|error| self.failure(&error))
     }
 
     /// Removes the time-out of reads: for connections without answers for a long time.
@@ -311,6 +316,15 @@ impl Answer<'_> {
         found.unwrap_or_else(|| self.decode().map_or(0, |frame| i64::from(frame.opaque))) as u32
     }
 
+    /// Whether it is a request of the server, such as a notification, and no answer.
+    #[inline]
+    pub(super) fn is_request(&self) -> bool {
+        // It is near the start.
+        let found = find(self.json(), b"\"flag\":").and_then(digits);
+        let flag = found.unwrap_or_else(|| self.decode().map_or(0, |frame| i64::from(frame.flag)));
+        flag & i64::from(FLAG_RESPONSE) == 0
+    }
+
     /// The response code.
     #[inline]
     pub(super) fn code(&self) -> i64 {
@@ -340,6 +354,12 @@ impl Answer<'_> {
     pub(super) fn decode(&self) -> Option<Frame> {
         frame::decode(&mut BytesMut::from(self.whole), MAX_FRAME_LEN).ok().flatten()
     }
+}
+
+/// The text after the first occurrence of a key.
+fn find<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let at = text.windows(key.len()).position(|window| window == key)?;
+    Some(&text[at + key.len()..])
 }
 
 /// The text after the last occurrence of a key.
@@ -384,8 +404,19 @@ mod tests {
                 (answer.opaque(), answer.code(), answer.next_offset()),
                 (1_234_567_890, 19, Some(77))
             );
+            assert!(!answer.is_request());
             assert_eq!((answer.body, answer.remark().as_str()), (&b"xyz"[..], "code 19: \"opaque\":5"));
             assert!(answers.next().unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn requests_of_the_server_are_told_from_answers() {
+        for encoding in [Encoding::Json, Encoding::Binary] {
+            let mut notification = Frame::request(40).oneway();
+            notification.encoding = encoding;
+            let mut answers = answers(&notification.to_bytes());
+            assert!(answers.next().unwrap().unwrap().is_request());
         }
     }
 
