@@ -81,7 +81,7 @@ config::declare! {
             name: "com.rocketmq.remoting.frameMaxLength", default: 16 << 20, allowed: bytes(4 << 20..=256 << 20), change: AtStart,
         }
         /// Maximum number of connections. One more is closed at once.
-        max_connections: usize { name: "apogeeMaxConnections", default: 2_000, allowed: whole(1..=1_000_000), change: AtStart }
+        max_connections: usize { name: "apogeeMaxConnections", default: 12_000, allowed: whole(1..=1_000_000), change: AtStart }
         /// Maximum number of requests that wait to be agreed on. One more is answered with code 2 (busy).
         max_requests: usize {
             name: "controllerRequestThreadPoolQueueCapacity", default: 50_000, allowed: whole(16..=1_000_000), change: AtStart,
