@@ -6,6 +6,9 @@ use std::path::Path;
 use store::timer::TimerOptions;
 use store::{CompactionOptions, DueTopic, FlushMode, IndexOptions, Limits, LogOptions, ReadSource, RetentionOptions, StoreOptions};
 
+/// Up to so many consume queues are synced file by file, at a millisecond each; for more the file system is synced, with what other programs
+/// have written to it.
+const QUEUES_SYNCED_ALONE: usize = 256;
 /// Bytes of a file that light queues share.
 const LIGHT_FILE_BYTES: u64 = 64 << 20;
 
@@ -34,6 +37,7 @@ pub fn store_options(settings: &BrokerSettings) -> StoreOptions {
         },
         queue_file_bytes: settings.mapped_file_size_consume_queue,
         max_open_queue_files: settings.max_open_queue_files,
+        max_queues_synced_alone: QUEUES_SYNCED_ALONE,
         light_file_bytes: settings.has_light_queues().then_some(LIGHT_FILE_BYTES),
         index: settings.message_index_enable.then_some(IndexOptions {
             slots: settings.max_hash_slot_num,

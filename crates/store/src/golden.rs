@@ -18,6 +18,7 @@ const QUEUES: QueueOptions = QueueOptions {
     light_file_bytes: None,
     file_len: 1_200,
     open_files_max: 4,
+    synced_alone_max: 2,
 };
 const INDEX: IndexOptions = IndexOptions { slots: 50, items: 100 };
 

@@ -213,6 +213,7 @@ impl Parts {
         let queue_options = QueueOptions {
             file_len: options.queue_file_bytes,
             open_files_max: options.max_open_queue_files,
+            synced_alone_max: options.max_queues_synced_alone,
             light_file_bytes: options.light_file_bytes,
         };
         let queues = QueueTable::open(disk.clone(), &queue_dir, queue_options, options.due.clone());

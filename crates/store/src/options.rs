@@ -51,6 +51,8 @@ pub struct StoreOptions {
     pub queue_file_bytes: u64,
     /// Maximum consume queue files open at once.
     pub max_open_queue_files: usize,
+    /// Up to so many changed consume queues are synced file by file; for more the whole file system is synced once.
+    pub max_queues_synced_alone: usize,
     /// Bytes of a file of the light queues, which share their files; `None` disables light queues.
     pub light_file_bytes: Option<u64>,
     /// Slot and item counts of index files; `None` disables the index.
@@ -92,6 +94,7 @@ impl StoreOptions {
             due: DueTopic::default(),
             queue_file_bytes: 400,
             max_open_queue_files: 16,
+            max_queues_synced_alone: 2,
             light_file_bytes: Some(1_024),
             index: Some(IndexOptions { slots: 16, items: 64 }),
             max_index_backlog: 10_000,

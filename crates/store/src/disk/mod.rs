@@ -6,8 +6,9 @@
 //! Guarantees of both:
 //! - A write is in the page cache when it returns, and on the device after [`DiskFile::sync_data`], not before.
 //! - A name created by [`Disk::create`], [`Disk::create_dir_all`] or [`Disk::replace`] is on the device when the call returns.
-//!   Names created, moved or removed by [`Disk::open`], [`Disk::rename`] and the `remove_*` calls are there after
+//!   Names created, moved or removed by [`Disk::open`], [`Disk::make_dirs`], [`Disk::rename`] and the `remove_*` calls are there after
 //!   [`Disk::sync_dir`] of their directory.
+//! - All of these are there after [`Disk::sync_file_system`].
 //! - [`Disk::create`] leaves either the whole file under its name or nothing (at most a `.tmp`).
 //!
 //! Not here: file formats, names of files, retries. Paths are UTF-8 as the store makes them itself.
@@ -115,6 +116,13 @@ pub trait Disk: Send + Sync + Debug {
     /// [`io::Error`] if a directory cannot be created or synced.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
 
+    /// Creates a directory and its parents without syncing their names: each is on the device after [`Disk::sync_dir`] of the
+    /// directory that it is in. No error if it exists.
+    ///
+    /// # Errors
+    /// [`io::Error`] if a directory cannot be created.
+    fn make_dirs(&self, dir: &Path) -> io::Result<()>;
+
     /// Removes a file.
     ///
     /// # Errors
@@ -138,6 +146,13 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// [`io::Error`] if the directory cannot be synced.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Syncs all files and names of the file system of `path`, which must exist. Other programs' files are among them: for thousands of
+    /// files, each of which would be a commit of the file system's journal.
+    ///
+    /// # Errors
+    /// [`io::Error`] if something could not be written. Nobody knows what: none of the files must be trusted then.
+    fn sync_file_system(&self, path: &Path) -> io::Result<()>;
 
     /// Whether the path exists.
     ///

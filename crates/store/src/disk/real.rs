@@ -81,6 +81,10 @@ impl Disk for RealDisk {
         }
     }
 
+    fn make_dirs(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -95,6 +99,10 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        sys::sync_file_system(&File::open(path)?)
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {

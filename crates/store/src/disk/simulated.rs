@@ -252,17 +252,11 @@ impl Disk for SimulatedDisk {
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        let mut state = self.on()?;
-        let mut missing: Vec<&Path> = dir.ancestors().filter(|above| !above.as_os_str().is_empty()).collect();
-        missing.reverse();
-        for above in missing {
-            match state.node(above) {
-                Ok(Node::Dir) => {}
-                Ok(Node::File(_)) => return Err(io::Error::new(io::ErrorKind::NotADirectory, above.display().to_string())),
-                Err(_) => state.make_dir(above)?,
-            }
-        }
-        Ok(())
+        make_missing(&mut *self.on()?, dir, DiskState::make_synced_dir)
+    }
+
+    fn make_dirs(&self, dir: &Path) -> io::Result<()> {
+        make_missing(&mut *self.on()?, dir, DiskState::make_dir)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -287,6 +281,13 @@ impl Disk for SimulatedDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.on()?.sync_dir(dir)
+    }
+
+    fn sync_file_system(&self, path: &Path) -> io::Result<()> {
+        self.1.pass();
+        let mut state = self.on()?;
+        state.node(path)?;
+        state.sync_everything()
     }
 
     fn now_ms(&self) -> i64 {
@@ -321,6 +322,20 @@ impl Disk for SimulatedDisk {
     fn is_locked(&self, path: &Path) -> io::Result<bool> {
         Ok(self.on()?.locked.contains(path))
     }
+}
+
+/// Makes a directory and its parents, as far as they are missing.
+fn make_missing(state: &mut DiskState, dir: &Path, make: fn(&mut DiskState, &Path) -> io::Result<()>) -> io::Result<()> {
+    let mut all: Vec<&Path> = dir.ancestors().filter(|above| !above.as_os_str().is_empty()).collect();
+    all.reverse();
+    for above in all {
+        match state.node(above) {
+            Ok(Node::Dir) => {}
+            Ok(Node::File(_)) => return Err(io::Error::new(io::ErrorKind::NotADirectory, above.display().to_string())),
+            Err(_) => make(state, above)?,
+        }
+    }
+    Ok(())
 }
 
 fn entry(state: &DiskState, path: &Path, node: Node) -> Option<DirEntry> {

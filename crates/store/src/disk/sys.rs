@@ -80,6 +80,13 @@ pub(super) fn punch_hole(file: &File, range: std::ops::Range<u64>) -> io::Result
     if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// `syncfs`: everything of the file system that the file is on. Reports errors of earlier writes, too (Linux 5.8 and later).
+pub(super) fn sync_file_system(file: &File) -> io::Result<()> {
+    // SAFETY: no memory is passed; the descriptor is open.
+    let failed = unsafe { libc::syncfs(file.as_raw_fd()) };
+    if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// `statvfs` of the file system that `path` is on.
 pub(super) fn space(path: &Path) -> io::Result<Space> {
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "NUL in a path"))?;

@@ -64,6 +64,8 @@ pub(super) struct OnDisk {
     /// The lowest byte that was changed since the last sync; `i64::MAX` when none.
     pub(super) unsynced_from: i64,
     pub(super) names_unsynced: bool,
+    /// Whether the names of the first file and of its directories have never been synced.
+    pub(super) is_new: bool,
     /// Whether the table's list of queues to sync has this one.
     pub(super) is_listed: bool,
     /// Content of the next `consumequeue.synced`.
@@ -81,6 +83,7 @@ impl OnDisk {
             extent,
             unsynced_from: i64::MAX,
             names_unsynced: false,
+            is_new: false,
             is_listed: false,
             synced: Synced { max: 0, log_end: 0 },
             limit: i64::MAX,
@@ -344,6 +347,7 @@ impl ConsumeQueue {
         on_disk.strays.clear();
         on_disk.unsynced_from = i64::MAX;
         on_disk.names_unsynced = false;
+        on_disk.is_new = false;
         on_disk.synced = Synced { max: offset, log_end: 0 };
         on_disk.limit = i64::MAX;
         (tail.written, tail.written_log_end) = (offset, 0);
@@ -521,17 +525,31 @@ impl ConsumeQueue {
         let base = self.files.base(byte);
         let file_len = self.files.shared.file_len;
         if on_disk.extent == Extent::default() {
-            self.files.create(base, true)?;
+            self.files.create_first(base)?;
             self.write_blanks(base, byte)?;
+            on_disk.is_new = true;
             on_disk.extent = Extent {
                 first: base,
                 end: base + file_len,
             };
             self.mark_unsynced(on_disk, base);
         } else if byte >= on_disk.extent.end {
-            self.files.create(base, false)?;
+            self.sync_if_new(on_disk)?;
+            self.files.create(base)?;
             on_disk.extent.end = base + file_len;
         }
+        Ok(())
+    }
+
+    /// Syncs the first file, its name and those of its directories, if they are not synced yet: a file behind it, which is synced when it
+    /// is created, must not outlast it.
+    fn sync_if_new(&self, on_disk: &mut OnDisk) -> io::Result<()> {
+        if !on_disk.is_new {
+            return Ok(());
+        }
+        let synced = self.files.sync(on_disk.extent.first).and_then(|()| self.files.sync_all_names());
+        synced.inspect_err(|_| self.files.shared.sync_failed.store(true, Ordering::Release))?;
+        on_disk.is_new = false;
         Ok(())
     }
 
@@ -558,7 +576,22 @@ impl ConsumeQueue {
         }
     }
 
-    /// Syncs what was written to files.
+    /// The whole file system was synced after the last write to the files.
+    pub(super) fn note_synced(&self) {
+        let mut on_disk = self.on_disk.lock();
+        on_disk.is_listed = false;
+        on_disk.unsynced_from = i64::MAX;
+        on_disk.names_unsynced = false;
+        on_disk.is_new = false;
+        on_disk.synced = self.tail.lock().synced_after();
+    }
+
+    /// Whether the names of its directories are not synced.
+    pub(super) fn is_new(&self) -> bool {
+        self.on_disk.lock().is_new
+    }
+
+    /// Syncs what was written to files, and their names, but not those of their directories.
     pub(super) fn sync(&self) -> io::Result<()> {
         let mut on_disk = self.on_disk.lock();
         on_disk.is_listed = false;
@@ -571,7 +604,8 @@ impl ConsumeQueue {
                 base += self.files.shared.file_len;
             }
         }
-        if std::mem::take(&mut on_disk.names_unsynced) {
+        let is_new = std::mem::take(&mut on_disk.is_new);
+        if std::mem::take(&mut on_disk.names_unsynced) || is_new {
             self.files.sync_names()?;
         }
         on_disk.synced = written;
@@ -597,6 +631,7 @@ impl ConsumeQueue {
         on_disk.strays.clear();
         on_disk.unsynced_from = i64::MAX;
         on_disk.names_unsynced = false;
+        on_disk.is_new = false;
         let max = self.max().0;
         self.min.store(max, Ordering::Release);
         self.files.renew();

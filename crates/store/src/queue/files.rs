@@ -113,13 +113,23 @@ impl QueueFiles {
             .map_err(|error| self.named(base, &error))
     }
 
-    /// Creates the file that starts at `base`, and the directory if it is the first.
-    pub(super) fn create(&self, base: i64, is_first: bool) -> io::Result<()> {
-        if is_first {
-            self.shared.disk.create_dir_all(&self.dir())?;
-            // Left by an attempt that could not write the blank entries at the beginning.
-            self.remove(base)?;
-        }
+    /// Creates the first file, which starts at `base`, and its directories. Nothing of it is on the device before the file, and the
+    /// names in the directories of queue, topic and all topics, are synced: a queue with a few messages takes no syncs of its own.
+    pub(super) fn create_first(&self, base: i64) -> io::Result<()> {
+        self.shared.disk.make_dirs(&self.dir())?;
+        let made = self.shared.disk.open(&self.path(base), OpenMode::WriteOrCreate).and_then(|file| {
+            // Something may be left by an attempt that could not write the blank entries at the beginning.
+            file.set_len(0)?;
+            file.set_len(self.shared.file_len as u64)?;
+            Ok(file)
+        });
+        let file = made.map_err(|error| self.named(base, &error))?;
+        self.shared.files.put((self.serial(), base), file);
+        Ok(())
+    }
+
+    /// Creates the file that starts at `base`, behind another one. All before it must be synced.
+    pub(super) fn create(&self, base: i64) -> io::Result<()> {
         let made = self
             .shared
             .disk
@@ -140,8 +150,17 @@ impl QueueFiles {
         self.open(base)?.sync_data().map_err(|error| self.named(base, &error))
     }
 
+    /// Syncs the names of the files.
     pub(super) fn sync_names(&self) -> io::Result<()> {
         self.shared.disk.sync_dir(&self.dir())
+    }
+
+    /// Syncs the names of the directories, too.
+    pub(super) fn sync_all_names(&self) -> io::Result<()> {
+        let Shared { disk, dir, .. } = &*self.shared;
+        self.sync_names()?;
+        disk.sync_dir(&dir.join(&*self.topic))?;
+        disk.sync_dir(dir)
     }
 
     pub(super) fn remove(&self, base: i64) -> io::Result<()> {

@@ -31,6 +31,8 @@ pub(crate) struct QueueOptions {
     pub file_len: u64,
     /// Maximum queue files kept open; each takes a descriptor.
     pub open_files_max: usize,
+    /// Up to so many queues are synced file by file. For more the whole file system is synced once.
+    pub synced_alone_max: usize,
     /// Bytes of a file of the light log; `None` if light queues are disabled.
     pub light_file_bytes: Option<u64>,
 }
@@ -40,6 +42,7 @@ impl Default for QueueOptions {
         Self {
             file_len: 300_000 * ENTRY_LEN as u64,
             open_files_max: 512,
+            synced_alone_max: 256,
             light_file_bytes: None,
         }
     }
@@ -56,13 +59,15 @@ pub(super) struct Shared {
     /// End in the log of the messages in the queues at the last sync of the last run; -1 if unknown.
     pub(super) synced_log_end: i64,
     pub(super) files: OpenFiles,
+    synced_alone_max: usize,
     /// Queues with entries to write, and those that had some in the last round.
     pub(super) dirty: Mutex<Vec<Arc<ConsumeQueue>>>,
     pub(super) unsynced: Mutex<Vec<Arc<ConsumeQueue>>>,
     /// Entries that are only in memory.
     pub(super) pending: AtomicI64,
     pub(super) serials: AtomicU64,
-    sync_failed: AtomicBool,
+    /// A sync of queue files has failed: no later one may succeed.
+    pub(super) sync_failed: AtomicBool,
     /// The topic whose entries have delivery times.
     pub(super) due: DueTopic,
     /// Entries of light queues; `None` if they are disabled.
@@ -127,6 +132,7 @@ impl QueueTable {
                 synced_path,
                 synced_log_end: log_ends.max().unwrap_or(-1),
                 files: OpenFiles::new(options.open_files_max),
+                synced_alone_max: options.synced_alone_max,
                 dirty: Mutex::default(),
                 unsynced: Mutex::default(),
                 pending: AtomicI64::new(0),
@@ -366,8 +372,32 @@ impl QueueTable {
         if queues.is_empty() {
             return Ok(());
         }
-        each(&queues, |queue| queue.sync()).inspect_err(|_| self.shared.sync_failed.store(true, Ordering::Release))?;
+        let synced = if queues.len() > self.shared.synced_alone_max {
+            self.sync_together(&queues)
+        } else {
+            self.sync_alone(&queues, each)
+        };
+        synced.inspect_err(|_| self.shared.sync_failed.store(true, Ordering::Release))?;
         self.note_synced()
+    }
+
+    /// Syncs the files of each queue, and the names of new queues.
+    fn sync_alone(&self, queues: &[Arc<ConsumeQueue>], each: Each) -> io::Result<()> {
+        let Shared { disk, dir, .. } = &*self.shared;
+        let new: FxHashSet<_> = queues.iter().filter(|queue| queue.is_new()).map(|queue| queue.name()).collect();
+        each(queues, |queue| queue.sync())?;
+        // A topic may have been deleted meanwhile.
+        new.iter().try_for_each(|topic| sync_if_there(&**disk, &dir.join(&***topic)))?;
+        if new.is_empty() { Ok(()) } else { disk.sync_dir(dir) }
+    }
+
+    /// Syncs everything at once: the sync of a file takes a millisecond, and a million queues would take half an hour. Files are written
+    /// with `maintenance` held only, as it is now.
+    fn sync_together(&self, queues: &[Arc<ConsumeQueue>]) -> io::Result<()> {
+        let Shared { disk, dir, .. } = &*self.shared;
+        disk.sync_file_system(dir)?;
+        queues.iter().for_each(|queue| queue.note_synced());
+        Ok(())
     }
 
     /// Writes the file `consumequeue.synced`. If that fails, as on a full disk, an older one must not stay: a new checkpoint would
@@ -399,12 +429,16 @@ impl QueueTable {
         let _maintenance = self.maintenance.lock();
         let Shared { disk, dir, .. } = &*self.shared;
         let queues = self.all();
-        many_at_once(&queues, |queue| {
-            queue.truncate_to_log(log_end)?;
-            sync_if_there(&**disk, &dir.join(queue.topic()).join(queue.queue_id().to_string()))
-        })?;
-        many_at_once(&self.topics(), |topic| sync_if_there(&**disk, &dir.join(&**topic)))?;
-        disk.sync_dir(dir)?;
+        many_at_once(&queues, |queue| queue.truncate_to_log(log_end))?;
+        if queues.len() > self.shared.synced_alone_max {
+            disk.sync_file_system(dir)?;
+        } else {
+            many_at_once(&queues, |queue| {
+                sync_if_there(&**disk, &dir.join(queue.topic()).join(queue.queue_id().to_string()))
+            })?;
+            many_at_once(&self.topics(), |topic| sync_if_there(&**disk, &dir.join(&**topic)))?;
+            disk.sync_dir(dir)?;
+        }
         self.truncate_light(log_end)?;
         self.sync_all(many_at_once)
     }

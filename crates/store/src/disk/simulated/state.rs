@@ -259,6 +259,11 @@ impl DiskState {
     pub(super) fn make_dir(&mut self, dir: &Path) -> io::Result<()> {
         self.count(|| format!("make directory {}", dir.display()))?;
         self.change_name(NameChange::Make(dir.to_owned(), Node::Dir));
+        Ok(())
+    }
+
+    pub(super) fn make_synced_dir(&mut self, dir: &Path) -> io::Result<()> {
+        self.make_dir(dir)?;
         let synced = self.sync_dir(parent(dir));
         if synced.is_err() && self.count(|| format!("remove directory {}", dir.display())).is_ok() {
             self.change_name(NameChange::Remove(dir.to_owned()));
@@ -347,6 +352,24 @@ impl DiskState {
             return Err(error);
         }
         self.files[id].sync();
+        Ok(())
+    }
+
+    pub(super) fn sync_everything(&mut self) -> io::Result<()> {
+        let counted = self.count(|| "sync of the file system".to_owned());
+        if counted.is_err() && self.off {
+            return counted;
+        }
+        for file in &mut self.files {
+            match &counted {
+                Ok(()) => file.sync(),
+                Err(_) => file.unsynced.clear(),
+            }
+        }
+        counted?;
+        for change in self.unsynced_names.drain(..) {
+            change.apply(&mut self.durable_names);
+        }
         Ok(())
     }
 
