@@ -151,34 +151,33 @@ impl QueueTable {
     }
 
     fn load(&self, last_run: Option<&SyncedQueues>) -> io::Result<()> {
-        let mut topics = self.topics.write();
         let some_are_extended = self.shared.disk.exists(&extended::dir_beside(&self.shared.dir))?;
-        for found in self.shared.disk.list(&self.shared.dir)? {
-            if !found.is_dir {
+        let dirs = self.shared.disk.list(&self.shared.dir)?.into_iter().filter(|found| found.is_dir);
+        let topics: Vec<Arc<str>> = dirs.map(|found| Arc::from(found.name)).collect();
+        // What is not in the page cache is read for many topics at once.
+        many_at_once(&topics, |topic| self.load_topic(topic, last_run, some_are_extended))
+    }
+
+    fn load_topic(&self, topic: &Arc<str>, last_run: Option<&SyncedQueues>, some_are_extended: bool) -> io::Result<()> {
+        let mut queues = Queues::default();
+        for queue in self.shared.disk.list(&self.shared.dir.join(&**topic))? {
+            let Some(queue_id) = queue.name.parse::<i32>().ok().filter(|id| queue.is_dir && *id >= 0) else {
+                continue;
+            };
+            let last_run = LastRun::of(last_run, topic, queue_id);
+            let mut files = self.files_of(topic, queue_id);
+            if some_are_extended {
+                files = files.with_extended()?;
+            }
+            let queue = ConsumeQueue::open(files, last_run)?;
+            if self.is_light(topic, queue_id) {
+                self.light.foreign.lock().push((Arc::clone(topic), queue.max().0));
                 continue;
             }
-            let topic: Arc<str> = Arc::from(found.name.as_str());
-            let mut queues = Queues::default();
-            for queue in self.shared.disk.list(&self.shared.dir.join(&found.name))? {
-                let Some(queue_id) = queue.name.parse::<i32>().ok().filter(|id| queue.is_dir && *id >= 0) else {
-                    continue;
-                };
-                let last_run = LastRun::of(last_run, &found.name, queue_id);
-                let mut files = self.files_of(&topic, queue_id);
-                if some_are_extended {
-                    files = files.with_extended()?;
-                }
-                let queue = ConsumeQueue::open(files, last_run)?;
-                if self.is_light(&topic, queue_id) {
-                    self.light.foreign.lock().push((Arc::clone(&topic), queue.max().0));
-                    continue;
-                }
-                queues.insert(queue_id, Arc::new(queue));
-            }
-            if self.is_light(&topic, 0) && queues.is_empty() {
-                continue;
-            }
-            topics.queues.insert(topic, queues);
+            queues.insert(queue_id, Arc::new(queue));
+        }
+        if !(self.is_light(topic, 0) && queues.is_empty()) {
+            self.topics.write().queues.insert(Arc::clone(topic), queues);
         }
         Ok(())
     }
