@@ -18,6 +18,8 @@ use crate::disk::{Allocate, DiskFile, OpenMode, if_exists};
 use crate::sync::atomic::{AtomicU64, Ordering};
 
 const LEN: i64 = ENTRY_LEN as i64;
+/// Bytes of a file system's block, which is written or not as a whole.
+const BLOCK: usize = 4 << 10;
 
 /// A queue's name and access to its files.
 #[derive(Debug)]
@@ -174,6 +176,24 @@ impl QueueFiles {
         let base = self.base(byte);
         let range = (byte - base) as u64..self.shared.file_len as u64;
         self.open(base)?.make_zeros(range).map_err(|error| self.named(base, &error))
+    }
+
+    /// Whether everything from the byte to the end of its file reads as zeros: looked up without reading what was never written. False
+    /// if there is much to read.
+    pub(super) fn is_blank_from(&self, byte: i64) -> io::Result<bool> {
+        let base = self.base(byte);
+        let named = |error: io::Error| self.named(base, &error);
+        let file = self.open(base)?;
+        let at = (byte - base) as u64;
+        let Some(data) = file.next_data(at).map_err(named)? else {
+            return Ok(true);
+        };
+        let mut rest = [0; BLOCK];
+        let Some(rest) = usize::try_from(data.end - data.start).ok().and_then(|len| rest.get_mut(..len)) else {
+            return Ok(false);
+        };
+        fill(&*file, data.start, rest, false, |error| self.named(base, error))?;
+        Ok(rest.iter().all(|byte| *byte == 0) && file.next_data(data.end).map_err(named)?.is_none())
     }
 
     /// Reads bytes of one file, none beyond its end.
