@@ -270,6 +270,7 @@ fn register(broker_name: &str, broker_id: i64, broker_address: &str) -> Frame {
         broker_name,
         broker_id,
         broker_address,
+        lease_ms: None,
     }
     .encode(&mut frame.ext);
     frame
