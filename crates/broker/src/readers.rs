@@ -16,7 +16,7 @@ use net::Connection;
 use net::jobs::{Bound, Bounds, Options, Pool};
 use std::io;
 use std::sync::Arc;
-use store::{ReadSource, Store};
+use store::ReadSource;
 
 /// The thread pools of a broker.
 #[derive(Clone)]
@@ -69,19 +69,6 @@ pub(crate) struct Continued {
 }
 
 impl Threads {
-    /// After a read from `source`: has the store read what readers of a backlog are about to want, if there is something; on this thread if it is a
-    /// catch-up thread, else on one. They read it themselves if no thread takes it.
-    pub(crate) fn read_ahead(&self, store: &Arc<Store>, source: ReadSource) {
-        if !store.wants_read_ahead() {
-            return;
-        }
-        if source == ReadSource::PageCache {
-            return store.read_ahead();
-        }
-        let store = Arc::clone(store);
-        let _ = self.catch_up.run_own(move || store.read_ahead());
-    }
-
     /// Runs the rest of a read. A remoting client is answered if no thread takes it; another one sees that its [`Sink`](crate::asker::Sink)
     /// is dropped.
     pub(crate) fn continue_read(&self, read: Continued, job: impl FnOnce() + Send + 'static) {

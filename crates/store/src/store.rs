@@ -234,23 +234,6 @@ impl Store {
         }
     }
 
-    /// Whether [`Self::read_ahead`] has something to do. Cheap.
-    #[must_use]
-    pub fn wants_read_ahead(&self) -> bool {
-        self.log.wants_read_ahead()
-    }
-
-    /// Reads the part of the log that readers of a backlog are about to want from the page cache, so that their next reads find it in memory. To be
-    /// called on a thread that may copy some hundred KiB, when [`Self::wants_read_ahead`] says so; what cannot be read is read when it is asked for.
-    pub fn read_ahead(&self) {
-        while self.log.wants_read_ahead() {
-            let read = self.log.try_read_consistently(|| self.log.read_ahead());
-            if let Some(Err(error)) = read {
-                tracing::debug!(%error, "nothing is read ahead");
-            }
-        }
-    }
-
     fn read_log(
         &self,
         queue: &ConsumeQueue,

@@ -181,7 +181,6 @@ impl Pops {
             ..limits
         };
         let (topic, queue_id) = (round.pop.of.name(step.origin), step.queue_id);
-        self.core.threads.read_ahead(&self.core.store, source);
         match &*round.pop.selection {
             Selection::Tags(filter) => {
                 let matches = |code| filter.matches(code);

@@ -338,10 +338,7 @@ impl Puller {
         let next_source = match (&read, source) {
             (Ok(result), ReadSource::Memory) if result.cold => ReadSource::PageCache,
             (Ok(result), ReadSource::PageCache) if result.cold => ReadSource::Disk,
-            _ => {
-                self.answer(pull, read, source, start);
-                return self.threads.read_ahead(&self.store, source);
-            }
+            _ => return self.answer(pull, read, source, start),
         };
         let continued = Continued {
             source: next_source,

@@ -1,8 +1,7 @@
 //! Blocks of the log's files that readers near each other share.
 //!
 //! The messages of many queues lie between each other in the log, so consumers that read a backlog want pieces of the same bytes shortly
-//! after one another. When enough of a block was asked for, it is read whole, with one call, and its records are handed out as slices. When one
-//! is used, the next two are wanted: readers that go on find them in memory if somebody reads them in time.
+//! after one another. When enough of a block was asked for, it is read whole, with one call, and its records are handed out as slices.
 //!
 //! Invariants
 //! - A block is within one file and below the confirmed offset, so its bytes do not change. A truncation forgets all blocks.
@@ -15,7 +14,6 @@
 use super::RecordPlace;
 use super::segment::Segment;
 use crate::sync::Mutex;
-use crate::sync::atomic::{AtomicBool, Ordering};
 use bytes::{Bytes, BytesMut};
 use message::LogOffset;
 use std::collections::VecDeque;
@@ -27,10 +25,6 @@ pub(super) const BLOCK_BYTES: usize = 256 << 10;
 const WORTH_BYTES: usize = BLOCK_BYTES / 16;
 /// Blocks of which it is remembered what was asked for.
 const ASKED_FOR: usize = 64;
-/// Blocks that are wanted behind the one that is used: the messages that one consumer takes at a time may lie in more than one.
-const AHEAD: i64 = 2;
-/// Blocks of which it is remembered that they were wanted.
-const TRIED: usize = 16;
 
 /// A part of a file.
 #[derive(Clone, Debug)]
@@ -44,8 +38,6 @@ pub(super) struct Block {
 pub(super) struct Blocks {
     state: Mutex<State>,
     limit_bytes: usize,
-    /// Whether the state has a block that is wanted.
-    wants: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -59,10 +51,6 @@ struct State {
     spare: BytesMut,
     /// How often all blocks were forgotten.
     forgotten: u64,
-    /// Where the block begins that is the next one to be wanted.
-    wanted: Option<i64>,
-    /// Those that were wanted last, so that each is tried once.
-    tried: VecDeque<i64>,
 }
 
 /// What a reader finds.
@@ -111,31 +99,12 @@ impl Blocks {
         Self {
             state: Mutex::default(),
             limit_bytes,
-            wants: AtomicBool::new(false),
         }
     }
 
-    /// The block, if it is kept. Those behind it are wanted then.
+    /// The block, if it is kept.
     pub(super) fn kept(&self, block: &Range<i64>) -> Option<Block> {
-        let mut state = self.state.lock();
-        let kept = state.kept(block);
-        if kept.is_some() && state.want(block.end) {
-            self.wants.store(true, Ordering::Relaxed);
-        }
-        kept
-    }
-
-    /// Whether [`Self::take_wanted`] has one. Cheap.
-    pub(super) fn wants(&self) -> bool {
-        self.wants.load(Ordering::Relaxed)
-    }
-
-    /// Where the block begins that is wanted, and the stamp for what is read there.
-    pub(super) fn take_wanted(&self) -> Option<(i64, Stamp)> {
-        let mut state = self.state.lock();
-        self.wants.store(false, Ordering::Relaxed);
-        let start = state.wanted.take()?;
-        Some((start, Stamp(state.forgotten)))
+        self.state.lock().kept(block)
     }
 
     /// Looks for a block, of which these bytes are wanted.
@@ -143,10 +112,10 @@ impl Blocks {
         if self.limit_bytes < BLOCK_BYTES {
             return Look::Alone;
         }
-        if let Some(kept) = self.kept(block) {
+        let mut state = self.state.lock();
+        if let Some(kept) = state.kept(block) {
             return Look::Kept(kept);
         }
-        let mut state = self.state.lock();
         let before = state.asked.iter().position(|(start, _)| *start == block.start);
         let before = before.and_then(|at| state.asked.remove(at)).map_or(0, |(_, bytes)| bytes);
         let asked_bytes = before + wanted_bytes;
@@ -202,7 +171,6 @@ impl Blocks {
         state.kept_bytes = state.kept.iter().map(|(kept, _)| kept.bytes.len()).sum();
         if state.kept.is_empty() {
             (state.kept, state.asked, state.spare) = Default::default();
-            (state.wanted, state.tried) = Default::default();
         }
     }
 }
@@ -219,21 +187,6 @@ impl State {
         }
         self.kept.push_back((kept.clone(), true));
         Some(kept)
-    }
-
-    /// Wants the first of the blocks that begin there which is not kept and was not tried.
-    fn want(&mut self, start: i64) -> bool {
-        let is_new = |start: &i64| !self.tried.contains(start) && !self.kept.iter().any(|(kept, _)| kept.start == *start);
-        let ahead = (0..AHEAD).map(|n| start + n * BLOCK_BYTES as i64);
-        let Some(wanted) = ahead.into_iter().find(is_new) else {
-            return false;
-        };
-        if self.tried.len() >= TRIED {
-            self.tried.pop_front();
-        }
-        self.tried.push_back(wanted);
-        self.wanted = Some(wanted);
-        true
     }
 }
 
@@ -328,26 +281,6 @@ mod tests {
         assert!(!is_kept(&blocks, 1), "the log has grown");
         read(&blocks, 1);
         assert_eq!(blocks.state.lock().kept_bytes, BLOCK_BYTES);
-    }
-
-    #[test]
-    fn the_two_blocks_behind_one_that_is_used_are_wanted_once() {
-        let blocks = Blocks::new(8 * BLOCK_BYTES);
-        let wanted = || blocks.take_wanted().map(|(start, _)| start / WHOLE);
-        read(&blocks, 1);
-        assert!(!blocks.wants() && wanted().is_none(), "nobody has used it");
-        for behind in [2, 3] {
-            assert!(is_kept(&blocks, 1) && blocks.wants());
-            assert_eq!(wanted(), Some(behind));
-        }
-        assert!(is_kept(&blocks, 1) && !blocks.wants(), "they could not be read");
-        read(&blocks, 2);
-        assert!(is_kept(&blocks, 2));
-        assert_eq!(wanted(), Some(4));
-        read(&blocks, 5);
-        assert!(is_kept(&blocks, 2) && !blocks.wants());
-        blocks.forget_all();
-        assert!(!is_kept(&blocks, 2) && wanted().is_none());
     }
 
     #[test]

@@ -133,34 +133,6 @@ impl CommitLog {
         Ok(true)
     }
 
-    /// Whether a block is worth reading before a reader asks for it; see [`Self::read_ahead`].
-    pub(crate) fn wants_read_ahead(&self) -> bool {
-        self.blocks.wants()
-    }
-
-    /// Reads a block that lies behind one that was used, from the page cache.
-    ///
-    /// # Errors
-    /// `StoreError::Io` if the log cannot be read.
-    pub(crate) fn read_ahead(&self) -> Result<(), StoreError> {
-        let Some((start, stamp)) = self.blocks.take_wanted() else {
-            return Ok(());
-        };
-        let Some(segment) = self.segments.holding(start) else {
-            return Ok(());
-        };
-        let range = block_of(&segment, start, self.confirmed());
-        // Readers of the tail need no block.
-        if range.is_empty() || self.tail.read().slice(LogOffset(range.end - 1), 1).is_some() {
-            return Ok(());
-        }
-        let mut bytes = self.blocks.buffer((range.end - range.start) as usize);
-        if read_file(&segment, range.start, &mut bytes, ReadSource::PageCache)? {
-            self.blocks.keep(Block::new(range.start, bytes.freeze()), stamp);
-        }
-        Ok(())
-    }
-
     /// Forgets blocks that were not used for a while.
     pub(crate) fn forget_unused_blocks(&self) {
         self.blocks.forget_unused();
