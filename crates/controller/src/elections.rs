@@ -33,10 +33,16 @@ impl Elections {
         self.served = Some(term);
     }
 
+    /// Whether this term has elections.
+    #[must_use]
+    pub fn serves(&self, term: u64) -> bool {
+        self.served == Some(term)
+    }
+
     /// Begins an election, before who is alive is read. False if one is open, or this term has none yet.
     #[must_use]
     pub fn begin(&mut self, broker: &str, term: u64) -> bool {
-        let is_free = self.served == Some(term) && !self.is_open(broker, term);
+        let is_free = self.serves(term) && !self.is_open(broker, term);
         if is_free {
             self.open.insert(broker.to_owned(), term);
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use net::client::{Peer, PeerOptions};
 use protocol::{Frame, RequestCode};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use crate::alive::Gone;
 use crate::core::Core;
@@ -29,7 +30,20 @@ pub(crate) async fn run(core: Arc<Core>, stop: Arc<Notify>, failed: impl Fn()) {
     let mut masters = tokio::time::interval(settings.scan_inactive_master_interval);
     let mut metrics = core.raft.metrics();
     let mut last = None;
+    let mut beginning: Option<JoinHandle<()>> = None;
     loop {
+        let term = core.leads();
+        if term != last {
+            tracing::info!(is_leader = term.is_some(), "the leader of the controllers has changed");
+            last = term;
+        }
+        // With each event, so that no change is missed: without this a leader elects nobody.
+        if let Some(term) = term
+            && !core.elections.lock().serves(term)
+            && beginning.as_ref().is_none_or(JoinHandle::is_finished)
+        {
+            beginning = Some(tokio::spawn(begin_to_lead(Arc::clone(&core), term)));
+        }
         tokio::select! {
             () = stop.notified() => return,
             () = core.heard.notified() => {}
@@ -47,14 +61,6 @@ pub(crate) async fn run(core: Arc<Core>, stop: Arc<Notify>, failed: impl Fn()) {
                     tracing::error!("the controller cannot go on and stops: {error}");
                     failed();
                     return;
-                }
-                let term = core.leads();
-                if term != last {
-                    tracing::info!(is_leader = term.is_some(), "the leader of the controllers has changed");
-                    last = term;
-                    if let Some(term) = term {
-                        tokio::spawn(begin_to_lead(Arc::clone(&core), term));
-                    }
                 }
             }
         }

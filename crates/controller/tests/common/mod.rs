@@ -118,7 +118,11 @@ impl Group {
         let later = [ResponseCode::ControllerNotLeader, ResponseCode::SystemBusy].map(i32::from);
         until("an answer of the leader", || {
             let answer = self.ask(self.leader(), frame.clone())?;
-            (!later.contains(&answer.code)).then_some(answer)
+            let is_last = !later.contains(&answer.code);
+            if !is_last {
+                println!("not yet: {} {:?}", answer.code, answer.remark);
+            }
+            is_last.then_some(answer)
         })
     }
 
