@@ -340,15 +340,9 @@ impl Producer {
             default_topic: names::AUTO_CREATE_TOPIC,
             default_topic_queue_nums: DEFAULT_QUEUES,
             queue_id: queue.id,
-            sys_flag: 0,
             born_timestamp: now.as_millis() as i64,
-            flag: 0,
-            properties: b"",
-            reconsume_times: 0,
-            unit_mode: false,
-            max_reconsume_times: None,
-            batch: false,
             broker_name: (!queue.broker.is_empty()).then_some(&queue.broker),
+            ..SendHeader::default()
         }
     }
 }

@@ -151,7 +151,7 @@ impl<'a> SendHeader<'a> {
 
     #[inline]
     fn gather(ext: &'a Ext, slot_of: impl Fn(&[u8]) -> Option<Slot>) -> Result<Self, HeaderError> {
-        let mut header = Self::blank();
+        let mut header = Self::default();
         let mut seen = 0u32;
         for (key, value) in ext.iter() {
             if let Some(slot) = slot_of(key) {
@@ -185,25 +185,6 @@ impl<'a> SendHeader<'a> {
             Slot::BrokerName => self.broker_name = Some(text_of(value, name)?),
         }
         Ok(())
-    }
-
-    fn blank() -> Self {
-        Self {
-            producer_group: "",
-            topic: "",
-            default_topic: "",
-            default_topic_queue_nums: 0,
-            queue_id: 0,
-            sys_flag: 0,
-            born_timestamp: 0,
-            flag: 0,
-            properties: b"",
-            reconsume_times: 0,
-            unit_mode: false,
-            max_reconsume_times: None,
-            batch: false,
-            broker_name: None,
-        }
     }
 
     /// Adds the fields in the V1 spelling. Bytes of properties that are not UTF-8 are lost.

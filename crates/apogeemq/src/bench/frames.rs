@@ -39,7 +39,7 @@ const HALF_FLAG: i32 = 4;
 const LITE_BASE: u64 = 10_000_000;
 /// Bytes of a separator in a property string within JSON: `\u0001`.
 const LITE_SEPARATOR: usize = 6;
-const PRODUCER_GROUP: &str = "ApogeeBenchProducer";
+pub(super) const PRODUCER_GROUP: &str = "ApogeeBenchProducer";
 const CONSUMER_GROUP: &str = "ApogeeBenchConsumer";
 
 /// The opaque of a request that is due at this time.
@@ -209,13 +209,9 @@ impl Head {
             queue_id: queue.id,
             sys_flag: if shape.are_half { HALF_FLAG } else { 0 },
             born_timestamp: wall_ms(),
-            flag: 0,
             properties: if shape.batch > 1 { &all } else { &one },
-            reconsume_times: 0,
-            unit_mode: false,
-            max_reconsume_times: None,
             batch: shape.batch > 1,
-            broker_name: None,
+            ..SendHeader::default()
         };
         let mut frame = Frame::request(code);
         frame.opaque = OPAQUE_BASE as i32;

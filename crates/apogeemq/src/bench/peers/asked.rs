@@ -17,6 +17,7 @@ use crate::failure::Failure;
 const LIMIT: Duration = Duration::from_secs(1_800);
 
 /// Result of a phase.
+#[derive(Default)]
 pub(super) struct Asked {
     pub(super) seconds: f64,
     /// One per connection.
@@ -61,6 +62,17 @@ where
         seconds: clock.now_us() as f64 / 1e6,
         counters,
     })
+}
+
+/// Sends requests on one connection, each when the last one is answered.
+///
+/// # Errors
+/// As [`ask_all`].
+pub(super) fn ask_in_turn<I>(socket: &Socket, requests: I) -> Result<Asked, Failure>
+where
+    I: Iterator<Item = Frame> + Send + 'static,
+{
+    ask_all(vec![(socket.clone(), requests)], 1)
 }
 
 struct Asking<I> {

@@ -190,9 +190,7 @@ impl Set<'_> {
         let mut beats = Load::start(beating.collect(), schedule, clock, window)?;
         let used = beats.until_the_end(clock, window, &self.arguments.output)?;
         let count = beats.end(figures, "heartbeat")?;
-        if let Some(cpu) = used.server_cpu {
-            figures.add("heartbeat_cpu_us_each", cpu * 1e6 / count.max(1) as f64);
-        }
+        figures.used_for("heartbeat", used, count);
         figures.used(used, window.seconds());
         Ok(())
     }

@@ -77,6 +77,13 @@ impl Figures {
         self.add(format!("{what}_bytes_each"), each(bytes));
     }
 
+    /// Adds the server's CPU time for each of `count` things in a window.
+    pub(super) fn used_for(&mut self, what: &str, used: Used, count: u64) {
+        if let Some(cpu) = used.server_cpu {
+            self.add(format!("{what}_cpu_us_each"), cpu * 1e6 / count.max(1) as f64);
+        }
+    }
+
     /// Adds what the server used in a window of `seconds`.
     pub(super) fn used(&mut self, used: Used, seconds: f64) {
         if let (Some(cpu), Some(memory)) = (used.server_cpu, used.server_memory) {

@@ -45,9 +45,7 @@ pub(crate) fn run(arguments: &HeartbeatsArguments) -> Result<Figures, Failure> {
     let mut beats = Load::start(beating.collect(), schedule, clock, window)?;
     let used = beats.until_the_end(clock, window, &arguments.output)?;
     let count = beats.end(&mut figures, "heartbeat")?;
-    if let Some(cpu) = used.server_cpu {
-        figures.add("heartbeat_cpu_us_each", cpu * 1e6 / count.max(1) as f64);
-    }
+    figures.used_for("heartbeat", used, count);
     figures.used(used, window.seconds());
     Ok(figures)
 }

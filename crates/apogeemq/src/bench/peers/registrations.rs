@@ -18,7 +18,7 @@ use super::super::report::plural;
 use super::super::threads::Threads;
 use super::super::totals::{Clock, Window, histogram};
 use super::arguments::RegistrationsArguments;
-use super::asked::ask_all;
+use super::asked::{Asked, ask_all};
 use super::connect_all;
 use super::figures::Figures;
 use super::load::{Load, every};
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &RegistrationsArguments) -> Result<Figures, Failure
     let before = figures.memory("before");
     let sockets = connect_all(&arguments.namesrv, arguments.brokers)?;
     let numbered: Vec<_> = sockets.into_iter().zip(0..).collect();
-    let mut registered = ask_all::<iter::Empty<_>>(Vec::new(), 1)?;
+    let mut registered = Asked::default();
     for part in numbered.chunks(arguments.at_once as usize) {
         let requests = part
             .iter()

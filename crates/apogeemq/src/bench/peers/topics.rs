@@ -5,10 +5,10 @@ use protocol::send::SendHeader;
 use protocol::topic::{TopicConfig, TopicConfigList};
 use protocol::{Frame, RequestCode, json};
 
-use super::super::frames::wall_ms;
+use super::super::frames::{PRODUCER_GROUP, wall_ms};
 use super::super::report::plural;
 use super::arguments::TopicsArguments;
-use super::asked::ask_all;
+use super::asked::{ask_all, ask_in_turn};
 use super::connect_all;
 use super::figures::Figures;
 use crate::failure::Failure;
@@ -30,10 +30,8 @@ pub(crate) fn run(arguments: &TopicsArguments) -> Result<Figures, Failure> {
     let load = format!("{shown} with {} in all, {messages} in each", plural(queues, "queue"));
     let mut figures = Figures::new(load, arguments.output.pid);
     let before = figures.memory("before");
-    let mut sockets = connect_all(&arguments.broker, arguments.connections)?;
-    let parts: Vec<_> = topics.parts(arguments.batch).collect();
-    let creating = sockets.iter().take(1).map(|socket| (socket.clone(), parts.clone().into_iter()));
-    let created = ask_all(creating.collect(), 1)?;
+    let sockets = connect_all(&arguments.broker, arguments.connections)?;
+    let created = ask_in_turn(&sockets[0], topics.clone().parts(arguments.batch))?;
     figures.add("created_s", created.seconds);
     figures.answers("create", &created.counters);
     figures.cost("topic", before, u64::from(arguments.topics));
@@ -41,7 +39,7 @@ pub(crate) fn run(arguments: &TopicsArguments) -> Result<Figures, Failure> {
     if arguments.messages == 0 {
         return Ok(figures);
     }
-    let sending = sockets.drain(..).zip(0..).map(|(socket, connection)| {
+    let sending = sockets.into_iter().zip(0..).map(|(socket, connection)| {
         let topics = topics.clone();
         let own = (connection..topics.count).step_by(arguments.connections as usize);
         let queues = (0..arguments.messages).flat_map(move |_| own.clone());
@@ -71,7 +69,7 @@ impl Topics {
     }
 
     /// Requests that create all topics, so many each.
-    fn parts(&self, batch: u32) -> impl Iterator<Item = Frame> {
+    fn parts(self, batch: u32) -> impl Iterator<Item = Frame> {
         (0..self.count).step_by(batch as usize).map(move |first| {
             let topics = (first..self.count.min(first + batch)).map(|topic| TopicConfig::new(Self::name(topic), self.queues));
             let list = TopicConfigList {
@@ -84,20 +82,13 @@ impl Topics {
     fn send(&self, topic: u32, queue_id: i32) -> Frame {
         let mut frame = Frame::request(RequestCode::SendMessageV2);
         SendHeader {
-            producer_group: "ApogeeBenchProducer",
+            producer_group: PRODUCER_GROUP,
             topic: &Self::name(topic),
             default_topic: names::AUTO_CREATE_TOPIC,
             default_topic_queue_nums: 4,
             queue_id,
-            sys_flag: 0,
             born_timestamp: wall_ms(),
-            flag: 0,
-            properties: b"",
-            reconsume_times: 0,
-            unit_mode: false,
-            max_reconsume_times: None,
-            batch: false,
-            broker_name: None,
+            ..SendHeader::default()
         }
         .encode_v2(&mut frame.ext);
         frame.with_body(BODY)
