@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// A stale value is used for at least so long before it is looked up again.
 const STALE: Duration = Duration::from_millis(100);
-/// A value that is doubted is looked up again if it is older.
-const DOUBTED: Duration = Duration::from_secs(1);
+/// A value that may be stale is looked up again if it is older.
+const RECENT: Duration = Duration::from_secs(1);
 
 struct Kept<T> {
     value: Arc<T>,
@@ -139,21 +139,20 @@ impl<T> Cache<T> {
 
     /// The next request for it looks a value up again. Until that succeeds, it is used further.
     pub(crate) fn expire(&self, name: &str) {
-        let slot = self.slots.lock().get(name).map(Arc::clone);
-        if let Some(slot) = slot
-            && let Some(kept) = &mut *slot.kept.lock()
-        {
-            kept.until = Instant::now();
-        }
+        self.expire_older_than(name, Duration::ZERO);
     }
 
-    /// It may be stale: the next request for it looks a value up again, unless this one is of the last second.
-    pub(crate) fn doubt(&self, name: &str) {
+    /// The same of a value that may be stale, unless it was looked up in the last second.
+    pub(crate) fn expire_unless_recent(&self, name: &str) {
+        self.expire_older_than(name, RECENT);
+    }
+
+    fn expire_older_than(&self, name: &str, age: Duration) {
         let slot = self.slots.lock().get(name).map(Arc::clone);
         let now = Instant::now();
         if let Some(slot) = slot
             && let Some(kept) = &mut *slot.kept.lock()
-            && now.duration_since(kept.looked_up) >= DOUBTED
+            && now.duration_since(kept.looked_up) >= age
         {
             kept.until = now;
         }
@@ -287,14 +286,14 @@ mod tests {
     }
 
     #[test]
-    fn a_doubted_value_is_looked_up_again_if_it_is_not_new() {
+    fn a_value_that_may_be_stale_is_looked_up_again_unless_it_is_recent() {
         run(async {
             let cache = Cache::new(10, Duration::from_secs(3_600));
             assert_eq!(cache.get("a", async { Ok(Some(1)) }).await, Ok(Some(Arc::new(1))));
-            cache.doubt("a");
+            cache.expire_unless_recent("a");
             assert_eq!(cache.fresh("a"), Some(Arc::new(1)));
-            cache.slot("a").kept.lock().as_mut().unwrap().looked_up -= DOUBTED;
-            cache.doubt("a");
+            cache.slot("a").kept.lock().as_mut().unwrap().looked_up -= RECENT;
+            cache.expire_unless_recent("a");
             assert_eq!(cache.fresh("a"), None);
             assert_eq!(cache.get("a", async { Ok(Some(2)) }).await, Ok(Some(Arc::new(2))));
         });

@@ -67,7 +67,7 @@ impl Cluster {
             match self.noted(&master.address, answer) {
                 Ok(answer) => self.stored(master, checked, message, &answer),
                 Err(error) => {
-                    self.routes.doubt(&checked.topic);
+                    self.routes.expire_unless_recent(&checked.topic);
                     refused_entry(refused(error))
                 }
             }
@@ -86,7 +86,7 @@ impl Cluster {
             Ok(code) => {
                 // Compat: Apache's slaves refuse sends as busy brokers do.
                 if matches!(code, ResponseCode::ServiceNotAvailable | ResponseCode::SystemBusy) {
-                    self.routes.doubt(&checked.topic);
+                    self.routes.expire_unless_recent(&checked.topic);
                 }
                 if code == ResponseCode::ServiceNotAvailable {
                     self.down.failed(&master.address, Instant::now());
