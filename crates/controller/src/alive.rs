@@ -70,6 +70,17 @@ struct Known {
 }
 
 impl Known {
+    /// Of a broker that has not been heard.
+    fn new(live: Live, now_ms: i64) -> Self {
+        Self {
+            live,
+            last_ms: now_ms,
+            timeout_ms: 0,
+            connection: None,
+            held_until_ms: 0,
+        }
+    }
+
     fn expires_ms(&self) -> i64 {
         self.last_ms.saturating_add(self.timeout_ms).max(self.held_until_ms)
     }
@@ -119,13 +130,7 @@ impl Alive {
             self.heard.insert((name.clone(), id));
         }
         let brokers = self.brokers.entry(name).or_default();
-        let known = brokers.entry(id).or_insert_with(|| Known {
-            live: heartbeat.live.clone(),
-            last_ms: now_ms,
-            timeout_ms: 0,
-            connection: None,
-            held_until_ms: 0,
-        });
+        let known = brokers.entry(id).or_insert_with(|| Known::new(heartbeat.live.clone(), now_ms));
         let expired_ms = known.expires_ms();
         known.last_ms = now_ms;
         known.timeout_ms = allowed_timeout(heartbeat.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS));
@@ -152,18 +157,13 @@ impl Alive {
             // Not bounded by `max`: the names are.
             let known = brokers.entry(master.id).or_insert_with(|| {
                 self.count += 1;
-                Known {
-                    live: Live {
-                        id: master.id,
-                        epoch: -1,
-                        max_offset: -1,
-                        priority: i32::MAX,
-                    },
-                    last_ms: now_ms,
-                    timeout_ms: 0,
-                    connection: None,
-                    held_until_ms: 0,
-                }
+                let unheard = Live {
+                    id: master.id,
+                    epoch: -1,
+                    max_offset: -1,
+                    priority: i32::MAX,
+                };
+                Known::new(unheard, now_ms)
             });
             known.held_until_ms = until_ms;
         }

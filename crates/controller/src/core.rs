@@ -91,7 +91,8 @@ impl Core {
     /// # Errors
     /// [`RequestError::Electing`] while an election of this name is being agreed on.
     pub(crate) fn may_tell(&self, broker: &str) -> Result<(), RequestError> {
-        match self.elections.lock().is_open(broker, self.term()) {
+        let term = self.term();
+        match self.elections.lock().is_open(broker, term) {
             true => Err(RequestError::Electing(broker.to_owned())),
             false => Ok(()),
         }
