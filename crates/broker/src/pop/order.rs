@@ -478,6 +478,18 @@ mod tests {
         counts
     }
 
+    /// A pop whose messages are held for a client.
+    fn pop_held(orders: &mut Orders, offsets: &[i64], now_ms: i64, lease: (Lease, i64)) {
+        let popped = InOrder {
+            attempt: None,
+            offsets,
+            pop_time: now_ms,
+            invisible_ms: 1_000,
+            lease: Some(lease),
+        };
+        orders.popped(OF, Origin::Topic, &popped, &mut String::new());
+    }
+
     #[test]
     fn a_queue_is_blocked_until_all_messages_are_acknowledged() {
         let mut orders = Orders::default();
@@ -549,16 +561,7 @@ mod tests {
                 until,
             )
         };
-        let pop = |orders: &mut Orders, offsets: &[i64], now_ms: i64| {
-            let popped = InOrder {
-                attempt: None,
-                offsets,
-                pop_time: now_ms,
-                invisible_ms: 1_000,
-                lease: Some(lease(100_000)),
-            };
-            orders.popped(OF, Origin::Topic, &popped, &mut String::new());
-        };
+        let pop = |orders: &mut Orders, offsets: &[i64], now_ms: i64| pop_held(orders, offsets, now_ms, lease(100_000));
         let free = || Some(("t".to_owned(), "g".to_owned(), 2));
         let mut orders = Orders::default();
         pop(&mut orders, &[5, 6], 0);
@@ -603,14 +606,7 @@ mod tests {
             until,
         };
         let mut before = Orders::default();
-        let popped = InOrder {
-            attempt: None,
-            offsets: &[5],
-            pop_time: 100,
-            invisible_ms: 1_000,
-            lease: Some((lease(9_000), 9_100)),
-        };
-        before.popped(OF, Origin::Topic, &popped, &mut String::new());
+        pop_held(&mut before, &[5], 100, (lease(9_000), 9_100));
         let saved = before.take_changed(200).unwrap();
         let mut after = Orders::default();
         after.restore(saved, true, 2_000);
@@ -639,14 +635,7 @@ mod tests {
     #[test]
     fn what_is_committed_blocks_nothing() {
         let mut orders = Orders::default();
-        let popped = InOrder {
-            attempt: None,
-            offsets: &[5, 6],
-            pop_time: 100,
-            invisible_ms: 1_000,
-            lease: None,
-        };
-        orders.popped(OF, Origin::Topic, &popped, &mut String::new());
+        pop(&mut orders, &[5, 6], None, 100);
         assert!(orders.is_blocked(OF, None, 6, at(200)) && !orders.is_blocked(OF, None, 7, at(200)));
     }
 
@@ -656,14 +645,7 @@ mod tests {
         holder.come();
         let lease = Lease { holder, until: 9_000 };
         let mut before = Orders::default();
-        let popped = InOrder {
-            attempt: None,
-            offsets: &[5],
-            pop_time: 100,
-            invisible_ms: 1_000,
-            lease: Some((lease.clone(), 9_100)),
-        };
-        before.popped(OF, Origin::Topic, &popped, &mut String::new());
+        pop_held(&mut before, &[5], 100, (lease.clone(), 9_100));
         let saved = before.take_changed(200).unwrap();
         let mut after = Orders::default();
         // The message was acknowledged after that, which is not in the file.
