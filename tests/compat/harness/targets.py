@@ -1,4 +1,5 @@
 """What the scenarios run against: ApogeeMQ or the Java broker, each in a directory and on ports of its own."""
+import json
 import os
 import random
 import signal
@@ -32,7 +33,7 @@ def _bindable(port):
         try:
             s.bind(('127.0.0.1', port))
             return True
-        except (OSError, wire.Closed):
+        except OSError:
             return False
 
 
@@ -77,6 +78,13 @@ class Target:
         return self
 
 
+    def freeze(self):
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self):
+        os.kill(self.pid, signal.SIGCONT)
+
+
 class Apache(Target):
     kind, directory = 'apache', 'store'
 
@@ -104,6 +112,11 @@ class Apache(Target):
         else:
             self._run('up', self.work, str(self.namesrv_port), str(self.broker_port))
         return self.ready()
+
+    @property
+    def pid(self):
+        """Of the broker."""
+        return int(open(os.path.join(self.work, 'broker.pid')).read())
 
     def stop(self, kill=False):
         self._run('kill' if kill else 'down', self.work)
@@ -156,11 +169,9 @@ class Apogee(Target):
         """What a name server is given besides its port."""
         return []
 
-    def freeze(self):
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self):
-        self.process.send_signal(signal.SIGCONT)
+    @property
+    def pid(self):
+        return self.process.pid
 
     def _open(self, port):
         def look():
@@ -268,6 +279,28 @@ def leader_of(controllers):
             continue
         if found:
             return found
+
+
+def replicas(group):
+    """What the leader of these controllers says of the brokers."""
+    leader = group.leader()
+    if not leader:
+        return {}
+    with wire.Connection(leader) as c:
+        answer = c.ask(wire.SYNC_STATE_DATA, body=json.dumps(['broker-a']).encode())
+        return answer.json()['replicasInfoTable'].get('broker-a', {}) if answer.code == 0 else {}
+
+
+def in_sync(group):
+    """Ids of the living brokers that are in sync."""
+    return sorted(replica['brokerId'] for replica in replicas(group).get('inSyncReplicas', []) if replica['alive'])
+
+
+def master(names):
+    """The master's address by the name server, or None."""
+    with wire.Connection(names.namesrv) as c:
+        brokers = c.ask(wire.CLUSTER_INFO).json()['brokerAddrTable']
+        return {int(i): a for i, a in brokers.get('broker-a', {}).get('brokerAddrs', {}).items()}.get(0)
 
 
 class NamesWithController(Apogee):

@@ -4,8 +4,8 @@ import time
 
 from harness import targets, wire
 from harness.scenario import raw, sdk
+from harness.targets import in_sync, replicas
 
-from .controllers import in_sync, replicas
 from .delays import all_of, texts
 from .failover import Deliveries, Pair, Sends, until_sent
 from .groups import everything

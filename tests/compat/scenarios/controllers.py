@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 
-from harness import targets, wire
+from harness import targets
 from harness.scenario import sdk
+from harness.targets import in_sync, master, replicas
 
 from .groups import everything
 from .replicas import own
@@ -122,30 +123,12 @@ def administer(s, names, group, first, first_id):
     assert 'true' == admin('getControllerConfig', *at)['servers'][0]['table']['enableElectUncleanMaster']
 
 
-def replicas(group):
-    leader = group.leader()
-    if not leader:
-        return {}
-    with wire.Connection(leader) as c:
-        answer = c.ask(wire.SYNC_STATE_DATA, body=json.dumps(['broker-a']).encode())
-        return answer.json()['replicasInfoTable'].get('broker-a', {}) if answer.code == 0 else {}
-
-
-def in_sync(group):
-    return sorted(replica['brokerId'] for replica in replicas(group).get('inSyncReplicas', []) if replica['alive'])
-
-
-def master(names):
-    with wire.Connection(names.namesrv) as c:
-        brokers = c.ask(wire.CLUSTER_INFO).json()['brokerAddrTable']
-        return {int(i): a for i, a in brokers.get('broker-a', {}).get('brokerAddrs', {}).items()}.get(0)
-
-
 class Sends:
-    """The Java producer sends one message after the other, until stopped; notes when each was acknowledged."""
+    """A client sends one message after the other, until stopped; notes when each was acknowledged."""
 
     def __init__(self, s, producer, topic):
-        self.producer, self.topic, self.acked, self.over = producer, topic, [], threading.Event()
+        self.s, self.producer, self.topic = s, producer, topic
+        self.acked, self.over = [], threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -165,11 +148,12 @@ class Sends:
         return sum(at > moment for at, _ in self.acked)
 
     def gap(self, moment):
-        """Seconds without an acknowledged send around `moment`."""
+        """Seconds without an acknowledged send around and after `moment`."""
         times = [at for at, _ in self.acked]
         return max(b - a for a, b in zip(times, times[1:]) if b > moment)
 
     def stop(self):
         self.over.set()
-        self.thread.join(15)
+        self.thread.join(30)
+        assert not self.thread.is_alive(), 'a send does not end'
         return [text for _, text in self.acked]

@@ -6,8 +6,9 @@ import time
 from harness import targets, wire
 from harness.drivers import DriverError
 from harness.scenario import sdk
+from harness.targets import in_sync, master, replicas
 
-from .controllers import in_sync, master, replicas
+from . import controllers
 from .groups import everything
 from .pops import pop
 from .transactions import all_of, send_in_transaction
@@ -102,15 +103,13 @@ def answers(broker):
         return c.ask(wire.RUNTIME_INFO).code == 0
 
 
-class Sends:
-    """A client sends one message after the other, without a pause, until stopped; notes when each was acknowledged. With `queues` to these in turn, each
-    text until it is acknowledged; otherwise to what the client chooses, with its own retries, each text once."""
+class Sends(controllers.Sends):
+    """Without a pause; counts sends that failed. With `queues` to these in turn, each text until it is acknowledged; otherwise to what the client chooses,
+    with its own retries, each text once."""
 
     def __init__(self, s, producer, topic, queues=0):
-        self.s, self.producer, self.topic, self.queues = s, producer, topic, queues
-        self.acked, self.failed, self.over = [], 0, threading.Event()
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        self.queues, self.failed = queues, 0
+        super().__init__(s, producer, topic)
 
     def _run(self):
         n = 0
@@ -138,20 +137,6 @@ class Sends:
             return True
         self.failed += 1
         return False
-
-    def since(self, moment):
-        return sum(at > moment for at, _ in self.acked)
-
-    def gap(self, moment):
-        """Seconds without an acknowledged send around and after `moment`."""
-        times = [at for at, _ in self.acked]
-        return max(b - a for a, b in zip(times, times[1:]) if b > moment)
-
-    def stop(self):
-        self.over.set()
-        self.thread.join(30)
-        assert not self.thread.is_alive(), 'a send does not end'
-        return [text for _, text in self.acked]
 
 
 class Deliveries:

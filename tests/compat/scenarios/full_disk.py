@@ -10,8 +10,8 @@ import time
 from harness import wire
 from harness.drivers import DriverError
 from harness.scenario import sdk
+from harness.targets import in_sync, replicas
 
-from .controllers import in_sync, replicas
 from .failover import Deliveries, Pair, Sends, until_sent
 from .groups import everything
 

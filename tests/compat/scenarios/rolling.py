@@ -9,8 +9,8 @@ import types
 
 from harness import targets
 from harness.scenario import sdk
+from harness.targets import in_sync, master
 
-from .controllers import in_sync, master
 from .failover import QUEUES, SETTINGS, Deliveries, Sends, is_in_order, until_sent
 from .groups import everything
 from .replicas import own
@@ -33,9 +33,9 @@ def three_machines_are_upgraded_one_after_the_other(s):
     place = types.SimpleNamespace(broker=master_of(machines).broker.broker, namesrv=first.names.namesrv)
     topic, ordered = (s.topic(name, queues=QUEUES, target=place) for name in ('t', 'o'))
     namesrv = first.broker.namesrv
-    consumer = Deliveries(client(s, 'push', 'consumer', namesrv, group=s.name('g'), subs={topic: '*'}, brief=True))
-    in_order = Deliveries(client(s, 'push', 'in-order', namesrv, group=s.name('og'), subs={ordered: '*'}, orderly=True, brief=True))
-    loads = [Sends(s, client(s, 'producer', name, namesrv, group=s.name(name), timeout_ms=3000), of, queues=queues)
+    consumer = Deliveries(s.driver_client('push', 'consumer', namesrv, group=s.name('g'), subs={topic: '*'}, brief=True))
+    in_order = Deliveries(s.driver_client('push', 'in-order', namesrv, group=s.name('og'), subs={ordered: '*'}, orderly=True, brief=True))
+    loads = [Sends(s, s.driver_client('producer', name, namesrv, group=s.name(name), timeout_ms=3000), of, queues=queues)
              for name, of, queues in (('p', topic, 0), ('po', ordered, QUEUES))]
     until_sent(s, loads, 100)
     for machine in machines:
@@ -55,10 +55,6 @@ def three_machines_are_upgraded_one_after_the_other(s):
         everything(s, sent, lambda: set(deliveries.texts()))
         s.slow.append(f'{load.topic}: {len(sent)} acknowledged and consumed, {len(deliveries.texts()) - len(set(deliveries.texts()))} deliveries again')
     is_in_order(in_order.texts())
-
-
-def client(s, op, h, namesrv, **request):
-    return s.driver_client(op, h, namesrv, **request)
 
 
 class Machine:
