@@ -7,6 +7,7 @@
 
 use crate::offset::table::Saved as Offsets;
 use crate::settings::LIVE_FILE;
+use crate::state_file::changes;
 use crate::upkeep::table_of;
 use crate::{offset, topic};
 use message::names;
@@ -66,7 +67,7 @@ impl ConfigFiles {
     /// The content that a start would use, if any.
     fn content(&mut self, disk: &dyn Disk, path: &Path, name: &str) -> io::Result<Option<Vec<u8>>> {
         let backup = with_suffix(path, ".bak");
-        let (main, spare) = (if_exists(disk.read(path))?, if_exists(disk.read(&backup))?);
+        let (main, spare) = (if_exists(changes::read_with_changes(disk, path))?, if_exists(disk.read(&backup))?);
         let why = main.as_ref().map(|content| check(name, content));
         let spare_why = spare.as_ref().map(|content| check(name, content));
         if let Some(Err(why)) = &spare_why {
@@ -222,7 +223,7 @@ pub fn entries(disk: &dyn Disk, store_root: &Path, file: Option<&str>, visit: &m
     };
     for path in paths {
         let named = |error: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()));
-        let bytes = match disk.read(&path) {
+        let bytes = match changes::read_with_changes(disk, &path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => continue,
             read => read.map_err(|error| named(&error))?,
         };

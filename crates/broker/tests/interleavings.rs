@@ -58,7 +58,7 @@ mod sync {
 }
 
 use broker::topic::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
-use broker::{attributes, logical_queue, signal, stats};
+use broker::{attributes, logical_queue, signal, state_file, stats, topic};
 use hold::{Bounds, Hold, Waiter};
 use shuttle::sync::Arc;
 use shuttle::thread;

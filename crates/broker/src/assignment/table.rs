@@ -1,7 +1,7 @@
 //! `messageRequestMode.json` in Apache's format.
 
 use super::Modes;
-use crate::state_file::{StateFile, Table, Versioned};
+use crate::state_file::{StateFile, Table, Versioned, pretty};
 use protocol::assignment::RequestModes;
 use protocol::json;
 use std::io;
@@ -36,16 +36,6 @@ pub fn copy(modes: &Modes, body: &[u8]) -> Result<(), json::JsonError> {
     Ok(())
 }
 
-/// Writes all modes; returns the number of changes that were written.
-///
-/// # Errors
-/// `io::Error` if the file cannot be written.
-pub fn save(modes: &Modes, file: &StateFile) -> io::Result<u64> {
-    let (all, changes) = modes.all();
-    file.save(&crate::state_file::pretty(&all))?;
-    Ok(changes)
-}
-
 impl Versioned for Modes {
     /// The number of changes: the file does not exist before a mode is set.
     type Version = u64;
@@ -58,8 +48,9 @@ impl Versioned for Modes {
         self.changes()
     }
 
-    fn save(&self, file: &StateFile) -> io::Result<u64> {
-        save(self, file)
+    fn content(&self) -> (u64, Vec<u8>) {
+        let (all, changes) = self.all();
+        (changes, pretty(&all))
     }
 }
 
@@ -82,7 +73,9 @@ mod tests {
             ..GroupRequestMode::default()
         };
         before.set(mode).unwrap();
-        assert_eq!(save(&before, &file).unwrap(), 1);
+        let (changes, content) = before.content();
+        assert_eq!(changes, 1);
+        file.save(&content).unwrap();
         let after = Modes::new(Arc::default());
         load(&after, &file).unwrap();
         assert_eq!(after.all().0, before.all().0);

@@ -2,6 +2,7 @@
 
 use crate::attributes::{self, AttributeError};
 use crate::signal::Signal;
+use crate::state_file::Unsaved;
 use message::names::{self, NameError};
 use parking_lot::{Mutex, RwLock};
 use protocol::DataVersion;
@@ -15,6 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub type Rule = GroupConfig;
 /// Permission bits that are denied to a group, by group and topic.
 pub type Forbidden = BTreeMap<String, BTreeMap<String, i32>>;
+
+/// A group, with what it has now, or no longer has.
+type ChangedGroup = (Box<str>, Option<Rule>, Option<BTreeMap<String, i32>>);
 
 /// Bit of [`Forbidden`]: reading the topic.
 pub(super) const FORBIDDEN_READ: i32 = 1 << 2;
@@ -65,6 +69,8 @@ pub struct Groups {
     any_forbidden: AtomicBool,
     /// Held while a table changes, so that all are read consistently. Locked before them.
     version: Mutex<DataVersion>,
+    /// Groups that changed since they were saved. Locked after `version`.
+    unsaved: Mutex<Unsaved>,
     limits: GroupLimits,
     changed: Arc<Signal>,
     /// Every name of a light queue is a group.
@@ -84,6 +90,7 @@ impl Groups {
                 timestamp: now_ms,
                 ..DataVersion::default()
             }),
+            unsaved: Mutex::default(),
             limits,
             changed,
             are_light_queues_groups: AtomicBool::new(false),
@@ -104,6 +111,7 @@ impl Groups {
     pub(super) fn restore(&self, rules: impl IntoIterator<Item = Rule>, forbidden: Forbidden, version: Option<DataVersion>) {
         let mut current = self.version.lock();
         let mut table = self.table.write();
+        self.unsaved.lock().add_all();
         for rule in rules {
             table.insert(rule.group_name.as_str().into(), Arc::new(rule));
         }
@@ -161,7 +169,7 @@ impl Groups {
         let rule = Arc::new(plain(group));
         table.insert(group.into(), Arc::clone(&rule));
         drop(table);
-        self.raise(&mut version, now_ms);
+        self.raise(&mut version, [group], now_ms);
         tracing::info!(group, "consumer group created by its first member");
         Ok(rule)
     }
@@ -181,7 +189,7 @@ impl Groups {
         if table.len() + fresh > self.limits.groups {
             return Err(GroupError::Full(self.limits.groups));
         }
-        let mut changed = false;
+        let mut changed = Vec::new();
         for rule in rules {
             let name = rule.group_name.as_str();
             if table.get(name).is_some_and(|current| **current == rule) {
@@ -192,12 +200,12 @@ impl Groups {
                 consume_enable = rule.consume_enable,
                 "consumer group created or changed"
             );
+            changed.push(name.to_owned());
             table.insert(name.into(), Arc::new(rule));
-            changed = true;
         }
         drop(table);
-        if changed {
-            self.raise(&mut version, now_ms);
+        if !changed.is_empty() {
+            self.raise(&mut version, changed.iter().map(String::as_str), now_ms);
         }
         Ok(())
     }
@@ -208,7 +216,7 @@ impl Groups {
         let gone = self.table.write().remove(group).is_some();
         let unforbidden = self.forbidden.write().remove(group).is_some();
         if gone || unforbidden {
-            self.raise(&mut version, now_ms);
+            self.raise(&mut version, [group], now_ms);
             tracing::info!(group, "consumer group deleted");
         }
         gone
@@ -241,7 +249,7 @@ impl Groups {
         }
         self.any_forbidden.store(!forbidden.is_empty(), Relaxed);
         drop(forbidden);
-        self.raise(&mut version, now_ms);
+        self.raise(&mut version, [group], now_ms);
         Ok(())
     }
 
@@ -278,7 +286,22 @@ impl Groups {
         self.table.read().keys().map(ToString::to_string).collect()
     }
 
-    fn raise(&self, version: &mut DataVersion, now_ms: i64) {
+    /// The groups that changed since the last call, each with its rule and what is forbidden to it, and the data version with them; `None` if any may have.
+    pub(super) fn take_changed(&self) -> Option<(DataVersion, Vec<ChangedGroup>)> {
+        let version = self.version.lock();
+        let names = self.unsaved.lock().take()?;
+        let (table, forbidden) = (self.table.read(), self.forbidden.read());
+        let changed = names.into_iter().map(|name| {
+            let rule = table.get(&name).map(|rule| Rule::clone(rule));
+            let forbidden = forbidden.get(&*name).cloned();
+            (name, rule, forbidden)
+        });
+        Some((*version, changed.collect()))
+    }
+
+    fn raise<'g>(&self, version: &mut DataVersion, groups: impl IntoIterator<Item = &'g str>, now_ms: i64) {
+        let mut unsaved = self.unsaved.lock();
+        groups.into_iter().for_each(|group| unsaved.add(group));
         *version = version.next(now_ms);
         self.changed.raise();
     }

@@ -1,10 +1,12 @@
 //! `subscriptionGroup.json` in Apache's format.
 
-use super::Groups;
-use crate::state_file::{StateFile, Table, Versioned};
+use super::{Groups, Rule};
+use crate::state_file::{StateFile, Table, Versioned, pretty};
 use protocol::DataVersion;
 use protocol::group::GroupConfigs;
 use protocol::json;
+use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io;
 
 /// The file of this table.
@@ -59,14 +61,13 @@ pub fn copy(groups: &Groups, body: &[u8]) -> Result<(), json::JsonError> {
     Ok(())
 }
 
-/// Writes all groups; returns the data version that was written.
-///
-/// # Errors
-/// `io::Error` if the file cannot be written.
-pub fn save(groups: &Groups, file: &StateFile) -> io::Result<DataVersion> {
-    let configs = configs(groups);
-    file.save(&crate::state_file::pretty(&configs))?;
-    Ok(configs.data_version)
+/// Groups that changed, as [`crate::state_file::changes`] has them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed {
+    data_version: DataVersion,
+    subscription_group_table: BTreeMap<Box<str>, Option<Rule>>,
+    forbidden_table: BTreeMap<Box<str>, Option<BTreeMap<String, i32>>>,
 }
 
 impl Versioned for Groups {
@@ -81,17 +82,61 @@ impl Versioned for Groups {
         Some(Groups::version(self))
     }
 
-    fn save(&self, file: &StateFile) -> io::Result<Self::Version> {
-        save(self, file).map(Some)
+    fn content(&self) -> (Self::Version, Vec<u8>) {
+        // Before the table is read: what changes meanwhile is saved twice.
+        self.take_changed();
+        let configs = configs(self);
+        (Some(configs.data_version), pretty(&configs))
+    }
+
+    fn take_changes(&self) -> Option<(Self::Version, Vec<u8>)> {
+        let (data_version, changed) = self.take_changed()?;
+        let (subscription_group_table, forbidden_table) = changed
+            .into_iter()
+            .map(|(name, rule, forbidden)| ((name.clone(), rule), (name, forbidden)))
+            .unzip();
+        let changed = Changed {
+            data_version,
+            subscription_group_table,
+            forbidden_table,
+        };
+        Some((Some(data_version), serde_json::to_vec(&changed).ok()?))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Rule;
     use super::*;
+    use crate::state_file::{SavedTable, VersionedFile};
     use std::sync::Arc;
     use store::disk::real::RealDisk;
+
+    #[test]
+    fn changes_of_a_large_table_are_beside_it_until_it_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = || StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
+        let new = || Arc::new(Groups::new(Default::default(), Arc::default(), 0));
+        let groups = new();
+        groups
+            .update((0..3_000).map(|n| Rule::new(&format!("group-{n}"))).collect(), 1)
+            .unwrap();
+        groups.forbid_reading("group-1", "t", true, 2).unwrap();
+        groups.forbid_reading("group-2", "t", true, 2).unwrap();
+        let saved = VersionedFile::new(Arc::clone(&groups), file());
+        saved.save_changes().unwrap();
+        groups.find_or_create("fresh", true, 3).unwrap();
+        groups.remove("group-3", 4);
+        groups.forbid_reading("group-1", "t", false, 5).unwrap();
+        groups.forbid_reading("group-2", "u", true, 5).unwrap();
+        groups.forbid_reading("nobody", "t", true, 5).unwrap();
+        saved.save_changes().unwrap();
+        assert!(dir.path().join("config/subscriptionGroup.json.changes").exists());
+        let after = new();
+        load(&after, &file()).unwrap();
+        assert!(configs(&after) == configs(&groups));
+        assert!(after.contains("fresh") && !after.contains("group-3"));
+        assert!(after.is_reading_forbidden("group-2", "u") && !after.is_reading_forbidden("group-1", "t"));
+    }
 
     #[test]
     fn groups_and_their_forbidden_topics_survive_a_restart() {
@@ -102,7 +147,7 @@ mod tests {
         rule.retry_max_times = 3;
         before.update(vec![rule], 1).unwrap();
         before.forbid_reading("g", "t", true, 2).unwrap();
-        save(&before, &file).unwrap();
+        file.save(&before.content().1).unwrap();
         let after = Groups::new(Default::default(), Arc::default(), 0);
         load(&after, &file).unwrap();
         assert_eq!(after.find("g"), before.find("g"));

@@ -1,21 +1,25 @@
-//! State files: each table is one JSON file in `config/` of the store, see [`store::json_file`] for its behaviour in a crash.
+//! State files: each table is one JSON file in `config/` of the store, see [`store::json_file`] for its behaviour in a crash. A large
+//! one may have a file of [`changes`] beside it.
 //!
 //! If a file and its `.bak` are damaged, a table that can be rebuilt from the store is rebuilt with a WARN. For any other table the
 //! start fails; the error names the file, its content, the ways to continue and what they lose. `apogeeStartWithout` names files
 //! without which the operator wants to start. Damaged files are renamed, never overwritten.
 
+use changes::Changes;
 use protocol::JsonError;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use store::disk::Disk;
+use store::disk::{Disk, if_exists};
 use store::json_file::{self, ReadError};
 
+pub mod changes;
 mod pretty;
 mod versioned;
 
+pub use changes::Unsaved;
 pub use pretty::pretty;
 pub use versioned::{Versioned, VersionedFile};
 
@@ -121,6 +125,11 @@ impl StateFile {
     /// `io::Error` if neither the file nor its backup can be read. The broker must not start with an empty table then, because
     /// saving it would overwrite a file that can be repaired.
     pub fn load<T, E: Display>(&self, parse: impl Fn(&[u8]) -> Result<T, E>) -> io::Result<Option<T>> {
+        let changes = changes::read(&*self.disk, &self.path)?;
+        let parse = |content: &[u8]| {
+            let content = changes::applied(content, changes.as_deref())?;
+            parse(&content).map_err(|error| error.to_string())
+        };
         match json_file::read(&*self.disk, &self.path, parse) {
             Ok((value, _)) => {
                 if self.may_be_skipped && value.is_some() {
@@ -154,12 +163,28 @@ impl StateFile {
         Ok(())
     }
 
-    /// Replaces the file and flushes it.
+    /// Replaces the file and flushes it. Its changes, if it had any, belong to the previous content.
     ///
     /// # Errors
     /// `io::Error` if the file cannot be written; the previous file is kept.
     pub fn save(&self, content: &[u8]) -> io::Result<()> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
-        json_file::write(&*self.disk, &self.path, content).map_err(named)
+        self.named(json_file::write(&*self.disk, &self.path, content))
+    }
+
+    /// Appends a change to those of the content that the file has, and flushes it.
+    ///
+    /// # Errors
+    /// `io::Error` if it cannot be written; save the whole content then.
+    fn append(&self, changes: &mut Changes, change: &[u8]) -> io::Result<()> {
+        self.named(changes.append(&*self.disk, &self.path, change))
+    }
+
+    /// Removes the changes of an older content.
+    fn forget_changes(&self) -> io::Result<()> {
+        self.named(if_exists(self.disk.remove_file(&changes::path_of(&self.path))).map(drop))
+    }
+
+    fn named<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        result.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display())))
     }
 }

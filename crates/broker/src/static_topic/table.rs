@@ -1,6 +1,6 @@
 //! `topicQueueMapping.json` in Apache's format. It exists only if there was a static topic.
 
-use crate::state_file::{StateFile, Table, Versioned};
+use crate::state_file::{StateFile, Table, Versioned, pretty};
 use crate::topic::Topics;
 use protocol::static_topic::QueueMappingDetail;
 use protocol::{DataVersion, json};
@@ -48,14 +48,13 @@ impl Versioned for Mappings {
         self.0.mapping_version()
     }
 
-    fn save(&self, file: &StateFile) -> io::Result<Self::Version> {
+    fn content(&self) -> (Self::Version, Vec<u8>) {
         let (data_version, topic_queue_mapping_info_map) = self.0.mappings();
         let saved = Saved {
             data_version,
             topic_queue_mapping_info_map,
         };
-        file.save(&crate::state_file::pretty(&saved))?;
-        Ok(data_version)
+        (data_version, pretty(&saved))
     }
 }
 
@@ -125,7 +124,7 @@ mod tests {
         let before = topics(&[]);
         assert_eq!(Mappings(before.clone()).version(), DataVersion::default(), "nothing to save");
         update(&before, "t", 5);
-        Mappings(before.clone()).save(&file(dir.path())).unwrap();
+        file(dir.path()).save(&Mappings(before.clone()).content().1).unwrap();
         let text = std::fs::read_to_string(dir.path().join("config/topicQueueMapping.json")).unwrap();
         let expected = "{\n\t\"dataVersion\":{\n\t\t\"counter\":1,\n\t\t\"stateVersion\":0,\n\t\t\"timestamp\":7\n\t},\n\
                         \t\"topicQueueMappingInfoMap\":{\n\t\t\"t\":{\n\t\t\t\"bname\":\"b\",\n\t\t\t\"currIdMap\":{},\n\

@@ -1,7 +1,7 @@
 //! `topics.json` in Apache's format, and the wire format of a topic.
 
 use super::{Spec, Topic, Topics};
-use crate::state_file::{StateFile, Table, Versioned};
+use crate::state_file::{StateFile, Table, Versioned, pretty};
 use protocol::DataVersion;
 use protocol::json;
 use protocol::topic::{TopicConfig, TopicFilterType};
@@ -127,18 +127,12 @@ pub(crate) fn names(content: &[u8]) -> Result<Vec<String>, json::JsonError> {
     json::read::<Saved>(content).map(|saved| saved.topic_config_table.into_keys().collect())
 }
 
-/// Writes all topics; returns the data version that was written.
-///
-/// # Errors
-/// `io::Error` if the file cannot be written.
-pub fn save(topics: &Topics, file: &StateFile) -> io::Result<DataVersion> {
-    let (data_version, topic_config_table) = configs(topics, -1);
-    let saved = Saved {
-        data_version,
-        topic_config_table,
-    };
-    file.save(&crate::state_file::pretty(&saved))?;
-    Ok(data_version)
+/// Topics that changed, as [`crate::state_file::changes`] has them.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Changed {
+    data_version: DataVersion,
+    topic_config_table: BTreeMap<Box<str>, Option<TopicConfig>>,
 }
 
 impl Versioned for Topics {
@@ -153,8 +147,27 @@ impl Versioned for Topics {
         Some(Topics::version(self))
     }
 
-    fn save(&self, file: &StateFile) -> io::Result<Self::Version> {
-        save(self, file).map(Some)
+    fn content(&self) -> (Self::Version, Vec<u8>) {
+        // Before the table is read: what changes meanwhile is saved twice.
+        self.take_changed();
+        let (data_version, topic_config_table) = configs(self, -1);
+        let saved = Saved {
+            data_version,
+            topic_config_table,
+        };
+        (Some(data_version), pretty(&saved))
+    }
+
+    fn take_changes(&self) -> Option<(Self::Version, Vec<u8>)> {
+        let (data_version, topics) = self.take_changed()?;
+        let configs = topics
+            .into_iter()
+            .map(|(name, topic)| (name, topic.map(|topic| TopicConfig::from(&**topic))));
+        let changed = Changed {
+            data_version,
+            topic_config_table: configs.collect(),
+        };
+        Some((Some(data_version), serde_json::to_vec(&changed).ok()?))
     }
 }
 
@@ -162,6 +175,7 @@ impl Versioned for Topics {
 mod tests {
     use super::super::topics::TopicLimits;
     use super::*;
+    use crate::state_file::{SavedTable, VersionedFile};
     use crate::stats::BrokerStats;
     use store::disk::real::RealDisk;
 
@@ -182,12 +196,59 @@ mod tests {
         };
         let changes = crate::attributes::parse("+message.type=FIFO").unwrap();
         before.update(vec![(spec, changes)], 7).unwrap();
-        save(&before, &file).unwrap();
+        file.save(&before.content().1).unwrap();
         let after = topics(vec![Spec::new("TBW102", 8)]);
         load(&after, &file).unwrap();
         assert_eq!(**after.find("a").unwrap(), **before.find("a").unwrap());
         assert!(after.contains("TBW102"));
         assert_eq!(after.version(), before.version());
+    }
+
+    #[test]
+    fn changes_of_a_large_table_are_beside_it_until_it_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = || StateFile::new(Arc::new(RealDisk), dir.path(), TABLE, &[]);
+        let limits = TopicLimits {
+            topics: 10_000,
+            queues: 64,
+        };
+        let new = || {
+            Arc::new(Topics::new(
+                vec![Spec::new("s", 1)],
+                limits,
+                Arc::new(BrokerStats::new("c", 100)),
+                Arc::default(),
+                0,
+            ))
+        };
+        let make = |topics: &Topics, name: &str, queues| topics.update(vec![(Spec::new(name, queues), Default::default())], 1).unwrap();
+        let topics = new();
+        (0..3_000).for_each(|n| make(&topics, &format!("topic-{n}"), 4));
+        let saved = VersionedFile::new(Arc::clone(&topics), file());
+        saved.save_changes().unwrap();
+        make(&topics, "topic-7", 8);
+        make(&topics, "fresh", 2);
+        drop(topics.begin_deletion("topic-9", 2));
+        saved.save_changes().unwrap();
+        drop(topics.begin_deletion("fresh", 3));
+        make(&topics, "fresh", 5);
+        saved.save_changes().unwrap();
+        assert!(dir.path().join("config/topics.json.changes").exists());
+        let same = |saved: &Topics| {
+            let plain = |topics: &Topics| configs(topics, -1);
+            assert!(plain(saved) == plain(&topics));
+        };
+        let after = new();
+        let again = VersionedFile::new(Arc::clone(&after), file());
+        again.load().unwrap();
+        same(&after);
+        assert!(!after.contains("topic-9") && after.find("fresh").unwrap().read_queues == 5);
+        // The start writes the table as a whole.
+        again.save_changes().unwrap();
+        assert!(!dir.path().join("config/topics.json.changes").exists());
+        let last = new();
+        load(&last, &file()).unwrap();
+        same(&last);
     }
 
     #[test]
@@ -202,7 +263,7 @@ mod tests {
         let topics = topics(vec![]);
         load(&topics, &file).unwrap();
         assert_eq!((topics.find("a").unwrap().perm, topics.version().counter), (7, 3));
-        save(&topics, &file).unwrap();
+        file.save(&topics.content().1).unwrap();
         assert_eq!(std::fs::read_to_string(dir.path().join("config/topics.json")).unwrap(), text);
     }
 

@@ -1,14 +1,14 @@
 //! The table of topics. Pure state: the caller passes the time; the file is in `table.rs`.
 
-use super::{DEFAULT_QUEUES, PERM_INHERIT, PERM_READ, PERM_WRITE};
-use crate::attributes::{self, AttributeError, Attributes, CLEANUP_POLICY, COMPACTION, Changes, DedupRule, MESSAGE_TYPE, PRIORITY};
+use super::{PERM_INHERIT, PERM_READ, PERM_WRITE};
+use crate::attributes::{self, Changes, DedupRule, MESSAGE_TYPE, PRIORITY};
 use crate::logical_queue::Mapping;
 use crate::signal::Signal;
+use crate::state_file::Unsaved;
 use crate::stats::{BrokerStats, TopicCounters};
 use crate::sync::{AtomicBool, Mutex, Ordering, RwLock};
 use message::names;
 use protocol::DataVersion;
-use protocol::static_topic::InvalidMapping;
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -16,58 +16,12 @@ use std::sync::{Arc, OnceLock};
 // With a path, because tests/interleavings.rs includes this file.
 #[path = "mappings.rs"]
 mod mappings;
+#[path = "spec.rs"]
+mod spec;
 
 pub use mappings::StaticUpdate;
-
-/// Configuration of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
-    /// Name.
-    pub name: Box<str>,
-    /// Number of queues that consumers read.
-    pub read_queues: i32,
-    /// Number of queues that producers write to.
-    pub write_queues: i32,
-    /// Bits [`PERM_READ`], [`PERM_WRITE`], [`PERM_INHERIT`].
-    pub perm: i32,
-    /// Whether a message may have several tags (Apache's `MULTI_TAG`). Stored and returned, not used.
-    pub multi_tag: bool,
-    /// Bits of unit topics. Stored and returned, not used.
-    pub sys_flag: i32,
-    /// Whether the topic's order is configured at the name servers.
-    pub order: bool,
-    /// See [`attributes`].
-    pub attributes: Attributes,
-}
-
-impl Spec {
-    /// A readable and writable topic with this number of queues.
-    #[must_use]
-    pub fn new(name: &str, queues: i32) -> Self {
-        Self {
-            name: name.into(),
-            read_queues: queues,
-            write_queues: queues,
-            perm: PERM_READ | PERM_WRITE,
-            multi_tag: false,
-            sys_flag: 0,
-            order: false,
-            attributes: Attributes::new(),
-        }
-    }
-
-    /// Whether the last message of each key is kept (`cleanup.policy=COMPACTION`).
-    #[must_use]
-    pub fn is_compacted(&self) -> bool {
-        self.attributes.get(CLEANUP_POLICY).is_some_and(|policy| policy == COMPACTION)
-    }
-}
-
-impl Default for Spec {
-    fn default() -> Self {
-        Self::new("", DEFAULT_QUEUES)
-    }
-}
+use spec::check_dedup;
+pub use spec::{CreateOnSend, Spec, TopicError, TopicLimits};
 
 /// A topic. Dereferences to its configuration.
 #[derive(Debug)]
@@ -133,71 +87,8 @@ impl std::ops::Deref for Topic {
     }
 }
 
-/// Why a topic is not created or changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TopicError {
-    /// The queues of this name are being deleted.
-    #[error("topic[{0}] is being deleted: try again later")]
-    BeingDeleted(String),
-    /// The broker has too many topics.
-    #[error("the broker already has {0} topics, which is the limit, see apogeeMaxTopics")]
-    Full(usize),
-    /// Too many queues, or a negative number.
-    #[error("topic[{topic}] cannot have {queues} queues: the limits are 0 and {max}, see apogeeMaxQueuesPerTopic")]
-    Queues {
-        /// The topic.
-        topic: String,
-        /// The requested number.
-        queues: i32,
-        /// The limit.
-        max: i32,
-    },
-    /// Unknown permission bits.
-    #[error("perm {0} is invalid: it must be a sum of 4 (read), 2 (write) and 1 (inherit)")]
-    Perm(i32),
-    /// An invalid change of attributes.
-    #[error(transparent)]
-    Attribute(#[from] AttributeError),
-    /// The mapping of a static topic is not accepted.
-    #[error(transparent)]
-    Mapping(#[from] InvalidMapping),
-}
-
-/// A send to a topic that does not exist.
-#[derive(Clone, Copy, Debug)]
-pub struct CreateOnSend<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// The template topic that the producer names.
-    pub template: &'a str,
-    /// The number of queues that the producer asks for.
-    pub queues: i32,
-    /// The new topic's [`Spec::sys_flag`].
-    pub sys_flag: i32,
-    /// Type of the new topic's messages (`message.type`); without one, any type of the remoting protocol.
-    pub message_type: Option<&'a str>,
-}
-
-/// The limits, each a setting.
-#[derive(Clone, Copy, Debug)]
-pub struct TopicLimits {
-    /// `apogeeMaxTopics`.
-    pub topics: usize,
-    /// `apogeeMaxQueuesPerTopic`.
-    pub queues: i32,
-}
-
-/// Retries of one message, and its dead letter, have the same UNIQ_KEY and are no repeats.
-fn check_dedup(spec: &Spec) -> Result<(), AttributeError> {
-    if DedupRule::of(&spec.attributes).is_none() || !(names::is_retry(&spec.name) || names::is_dlq(&spec.name)) {
-        return Ok(());
-    }
-    Err(AttributeError::NotOfTopic {
-        attribute: attributes::DEDUP_WINDOW,
-        topic: spec.name.to_string(),
-        why: "a message is stored there once for each retry; set it on the topic that producers send to",
-    })
-}
+/// A topic's name, and the topic unless it is gone.
+type ChangedTopic = (Box<str>, Option<Arc<Topic>>);
 
 type Table = FxHashMap<Box<str>, Arc<Topic>>;
 
@@ -207,6 +98,8 @@ pub struct Topics {
     table: RwLock<Table>,
     /// Held while the table changes, so that both are read consistently. Locked before `table`.
     version: Mutex<DataVersion>,
+    /// Topics that changed since they were saved. Locked after `table`.
+    unsaved: Mutex<Unsaved>,
     /// Of the mappings of static topics. Locked after `table`.
     mapping_version: Mutex<DataVersion>,
     /// Whether a topic has, or had, a mapping.
@@ -256,6 +149,7 @@ impl Topics {
                 timestamp: now_ms,
                 ..DataVersion::default()
             }),
+            unsaved: Mutex::default(),
             mapping_version: Mutex::default(),
             has_mappings: AtomicBool::new(false),
             system,
@@ -290,6 +184,7 @@ impl Topics {
             return;
         }
         let mut table = self.table.write();
+        self.unsaved.lock().add_all();
         let before = std::mem::take(&mut *table);
         for spec in specs {
             let known = before.get(&spec.name);
@@ -432,6 +327,19 @@ impl Topics {
         (*version, changed.cloned().collect())
     }
 
+    /// The topics that changed since the last call, as they are now or `None` for those that are gone, and the data version with them; `None` if any may
+    /// have changed.
+    pub(super) fn take_changed(&self) -> Option<(DataVersion, Vec<ChangedTopic>)> {
+        let version = self.version.lock();
+        let table = self.table.read();
+        let names = self.unsaved.lock().take()?;
+        let changed = names.into_iter().map(|name| {
+            let topic = table.get(&name).cloned();
+            (name, topic)
+        });
+        Some((*version, changed.collect()))
+    }
+
     /// Under a controller: the epoch of this master, which name servers compare before they compare versions.
     pub fn set_state_version(&self, epoch: i64) {
         self.version.lock().state_version = epoch;
@@ -470,6 +378,7 @@ impl Topics {
         let mut topic = self.topic(spec, before.map(|topic| &**topic), created_after, at);
         topic.mapping = mapping.or(topic.mapping);
         let topic = Arc::new(topic);
+        self.unsaved.lock().add(&topic.name);
         table.insert(topic.name.clone(), Arc::clone(&topic));
         Ok(topic)
     }
@@ -651,6 +560,7 @@ impl Topics {
             let gone = table.remove(name);
             if let Some(topic) = &gone {
                 topic.lifetime.is_deleted.store(true, Ordering::Release);
+                self.unsaved.lock().add(&topic.name);
                 self.remember_deleted(&topic.name);
                 if topic.mapping.is_some() {
                     self.mapping_changed(now_ms);

@@ -152,9 +152,9 @@ fn saved() -> SimulatedDisk {
     world.delays.set(1, 3);
     world.filters.register("g", &[by_sql()], 1);
     for offset in [4, 5] {
-        crate::topic::table::save(&world.topics, &file(crate::topic::table::TABLE)).unwrap();
-        crate::group::table::save(&world.groups, &file(crate::group::table::TABLE)).unwrap();
-        crate::assignment::table::save(&world.modes, &file(crate::assignment::table::TABLE)).unwrap();
+        file(crate::topic::table::TABLE).save(&world.topics.content().1).unwrap();
+        file(crate::group::table::TABLE).save(&world.groups.content().1).unwrap();
+        file(crate::assignment::table::TABLE).save(&world.modes.content().1).unwrap();
         world.offsets.commit("t", "g", 0, offset).unwrap();
         crate::offset::table::save_if_dirty(&world.offsets, &file(crate::offset::table::TABLE), 1).unwrap();
         let text = crate::delay::table::text(world.delays.all(), crate::offset::table::Layout::File);
@@ -167,7 +167,8 @@ fn saved() -> SimulatedDisk {
         FiltersFile::new(world.filters.clone(), file(crate::filter::table::TABLE), Bloom::new(20, 32), 0)
             .save()
             .unwrap();
-        Mappings(world.topics.clone()).save(&file(mapping_table::TABLE)).unwrap();
+        let mappings = Mappings(world.topics.clone());
+        file(mapping_table::TABLE).save(&mappings.content().1).unwrap();
         let counts = timers(file(crate::timer::counts::TABLE));
         counts.count("t", 5);
         counts.save().unwrap();
