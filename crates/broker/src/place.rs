@@ -1,5 +1,6 @@
 //! What a broker under a controller is among the brokers of its name, from its start to the next one ([`crate::controlled`]).
 
+use net::OpenSockets;
 use replication::{Member, Members};
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -10,6 +11,8 @@ pub struct Place {
     pub member: Member,
     /// Its role.
     pub elected: Elected,
+    /// Its ports, which stay open while its role changes.
+    pub sockets: Arc<OpenSockets>,
     /// To be called when somebody says that there is another master: the controllers are asked then.
     pub poke: Arc<dyn Fn() + Send + Sync>,
 }

@@ -149,6 +149,19 @@ impl Reply {
         self.conn.send_frame(&response);
     }
 
+    /// Sends the answer that another broker gave to the request.
+    pub(crate) fn pass_on(&self, answer: Frame) {
+        if self.oneway {
+            return;
+        }
+        let response = Frame {
+            opaque: self.opaque,
+            encoding: self.encoding,
+            ..answer
+        };
+        self.conn.send_frame(&response);
+    }
+
     /// Sends records, of `bytes` together, behind a header of these fields.
     pub(crate) fn send_records(&self, code: ResponseCode, remark: &str, fields: &[(&str, Value<'_>)], records: Vec<Bytes>, bytes: usize) {
         self.conn.send_later(|out| {

@@ -15,6 +15,8 @@ pub struct Role {
     delivers: AtomicBool,
     /// Until when this master may take messages, on the clock of [`now_ms`]; `i64::MAX` without a controller.
     lease_until: AtomicI64,
+    /// When this slave last passed a request on to its master, on the clock of [`now_ms`].
+    passed_on_at: AtomicI64,
 }
 
 impl Role {
@@ -26,6 +28,7 @@ impl Role {
             acts: AtomicBool::new(false),
             delivers: AtomicBool::new(false),
             lease_until: AtomicI64::new(i64::MAX),
+            passed_on_at: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -57,9 +60,31 @@ impl Role {
         self.is_slave.load(Ordering::Relaxed)
     }
 
+    /// A request of a client that takes this slave for the master is passed on.
+    pub fn passes_on(&self) {
+        self.passed_on_at.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// When that last happened, on the clock of [`now_ms`]; long ago if it never did.
+    #[must_use]
+    pub fn passed_on_at(&self) -> i64 {
+        self.passed_on_at.load(Ordering::Relaxed)
+    }
+
     /// This master may take messages until then, on the clock of [`now_ms`]: the controller elects no other one before.
     pub fn set_lease(&self, until_ms: i64) {
         self.lease_until.store(until_ms, Ordering::Release);
+    }
+
+    /// This master takes no more messages, because it is to stop and has asked for another one.
+    pub fn give_up(&self) {
+        self.set_lease(i64::MIN);
+    }
+
+    /// Whether it has.
+    #[must_use]
+    pub fn gave_up(&self) -> bool {
+        self.lease_until.load(Ordering::Acquire) == i64::MIN
     }
 
     /// Whether this is a master that may be one no more: no controller has confirmed it in time.

@@ -161,6 +161,12 @@ config::declare! {
         controller_heartbeat_timeout: Duration {
             name: "controllerHeartBeatTimeoutMills", default: Duration::from_millis(1_500), allowed: milliseconds(500..=10 * MINUTE_MS), change: AtStart,
         }
+        /// Under a controller: a master that is to stop (SIGTERM) first has another in-sync replica elected. Clients still send to it until they ask a name server
+        /// again, every 30 s by default; it passes that on to the new master until nothing came for 2 s, at most so long after it was to stop. A slave passes on
+        /// sends, ends of transactions and acknowledgements at any time. 0: neither.
+        hand_over_time: Duration {
+            name: "apogeeHandOverSeconds", default: Duration::from_secs(35), allowed: seconds(0..=600), change: Live,
+        }
     }
 
     section "Acting for the master" {

@@ -26,7 +26,7 @@ use crate::pop::order_table::{self, OrdersFile};
 use crate::pull::Puller;
 use crate::registration::{Identity, Registration, Standings};
 use crate::replication::{MasterTables, Replication};
-use crate::routes::Routes;
+use crate::routes::{Routes, ToMaster};
 use crate::send::Sender;
 use crate::settings::BrokerSettings;
 use crate::state_file::{SavedTable, StateFile, VersionedFile};
@@ -148,7 +148,15 @@ impl Broker {
         let store = core.store.clone();
         routes.features.iter().try_for_each(|feature| Arc::clone(feature).start())?;
         let settings = core.settings.current();
-        let server = Server::start(network(&settings, encryption), Arc::new(Service(routes.clone()))).map_err(StartError::Listen)?;
+        let (options, service) = (network(&settings, encryption), Arc::new(Service(routes.clone())));
+        let server = match &core.place {
+            None => Server::start(options, service),
+            Some(place) => place
+                .sockets
+                .at(&options.listen)
+                .and_then(|sockets| Server::start_at(sockets, options, service)),
+        };
+        let server = server.map_err(StartError::Listen)?;
         let ends = Arc::new(Ends::default());
         #[cfg(test)]
         let all_tables = tables.clone();
@@ -459,6 +467,7 @@ fn compose(
         lites,
         online,
         locks,
+        to_master: ToMaster::new(connector.clone()),
         topic_queues: TopicQueues::new(name_servers, connector, core.topics.clone()),
         modes,
         transactions,

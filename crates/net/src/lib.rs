@@ -57,7 +57,7 @@ pub use batch::Out;
 pub use connection::{Connection, Owed};
 pub use gate::Gate;
 pub use limits::Limits;
-pub use listen::{bind, canonical, resolve};
+pub use listen::{OpenSockets, bind, canonical, resolve};
 pub use memory::when_relieved;
 pub use requests::RequestError;
 pub use server::{Options, Server, StopOutcome, worker_threads};

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
+use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel completes before they are accepted.
@@ -41,6 +42,35 @@ fn try_bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Listening sockets that stay open between two servers of the same addresses. Connections that come in between wait for the next one, up to the kernel's
+/// backlog.
+#[derive(Debug, Default)]
+pub struct OpenSockets(Mutex<Vec<(SocketAddr, TcpListener)>>);
+
+impl OpenSockets {
+    /// A socket for each address: the one that is open, or a new one.
+    ///
+    /// # Errors
+    /// As [`bind`].
+    pub fn at(&self, addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+        let mut open = self.0.lock();
+        let one = |address: &SocketAddr| {
+            if let Some((_, socket)) = open.iter().find(|(known, _)| known == address) {
+                return socket.try_clone();
+            }
+            let socket = bind(*address)?;
+            open.push((*address, socket.try_clone()?));
+            Ok(socket)
+        };
+        addresses.iter().map(one).collect()
+    }
+
+    /// Closes them: the last server stops.
+    pub fn close(&self) {
+        self.0.lock().clear();
+    }
+}
+
 /// Converts the IPv6 form of an IPv4 address to IPv4, because addresses go into messages and client ids.
 #[must_use]
 pub fn canonical(address: SocketAddr) -> SocketAddr {
@@ -50,6 +80,7 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
 
     #[test]
     fn a_port_in_use_is_an_error_with_the_address() {
@@ -58,6 +89,22 @@ mod tests {
         let error = bind(address).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&address.to_string()));
+    }
+
+    #[test]
+    fn a_connection_waits_for_the_next_server_of_an_open_socket() {
+        let open = OpenSockets::default();
+        let asked = ["127.0.0.1:0".parse().unwrap()];
+        let first = open.at(&asked).unwrap().remove(0);
+        let address = first.local_addr().unwrap();
+        drop(first);
+        let client = TcpStream::connect(address).unwrap();
+        let second = open.at(&asked).unwrap().remove(0);
+        second.set_nonblocking(false).unwrap();
+        assert_eq!(second.accept().unwrap().1, client.local_addr().unwrap());
+        open.close();
+        drop(second);
+        assert!(TcpStream::connect(address).is_err());
     }
 
     #[test]

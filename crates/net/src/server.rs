@@ -97,11 +97,16 @@ impl Server {
     /// # Errors
     /// `io::Error` if an address cannot be bound (the text has the address) or a thread cannot be started; nothing is left running.
     pub fn start(options: Options, service: Arc<dyn Service>) -> io::Result<Self> {
-        let listeners = options
-            .listen
-            .iter()
-            .map(|address| bind(*address))
-            .collect::<io::Result<Vec<_>>>()?;
+        let listeners = options.listen.iter().map(|address| bind(*address));
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+        Self::start_at(listeners, options, service)
+    }
+
+    /// As [`Self::start`], at sockets for the addresses of the options, in their order, that listen already.
+    ///
+    /// # Errors
+    /// `io::Error` if a thread cannot be started.
+    pub fn start_at(listeners: Vec<TcpListener>, options: Options, service: Arc<dyn Service>) -> io::Result<Self> {
         let local_addrs = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
         let (workers, runtimes): (Vec<_>, Vec<_>) = (0..worker_threads(options.workers)?)
             .map(|_| Worker::new())

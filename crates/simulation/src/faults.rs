@@ -182,7 +182,21 @@ impl Cluster {
         }
     }
 
+    /// A broker is to stop. A master hands over before, or is stopped on the way.
     fn restart_cleanly(&mut self, id: i64) {
+        if self.now < self.hosts[&id].stopped_until {
+            return;
+        }
+        let Some(process) = self.hosts.get_mut(&id).and_then(|host| host.process.as_mut()) else {
+            return;
+        };
+        process.is_leaving = true;
+        let at = self.now + self.random.between(1, 1_500);
+        self.note(|| format!("broker {id} is to stop"));
+        self.at(at, Event::Stops(id));
+    }
+
+    pub(crate) fn stop_cleanly(&mut self, id: i64) {
         if self.hosts[&id].process.is_none() || self.now < self.hosts[&id].stopped_until {
             return;
         }

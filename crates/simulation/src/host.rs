@@ -66,6 +66,8 @@ pub(crate) struct Process {
     pub(crate) is_syncing: bool,
     /// The controllers have said something of the master.
     pub(crate) is_told: bool,
+    /// It is to stop, and hands over before.
+    pub(crate) is_leaving: bool,
 }
 
 /// A broker in a role.
@@ -167,6 +169,7 @@ pub(crate) struct Body<'h> {
     pub(crate) log: &'h Log,
     pub(crate) now: i64,
     pub(crate) broken: Option<Broken>,
+    pub(crate) is_leaving: bool,
 }
 
 impl Running for Body<'_> {
@@ -177,6 +180,12 @@ impl Running for Body<'_> {
     fn set_lease(&mut self, until_ms: i64) {
         if let Some(master) = self.running.as_mut().and_then(Role::master) {
             master.lease_until = until_ms;
+        }
+    }
+
+    fn give_up(&mut self) {
+        if self.broken != Some(Broken::HandsOverAndTakes) {
+            self.set_lease(i64::MIN);
         }
     }
 
@@ -206,8 +215,15 @@ impl Running for Body<'_> {
         true
     }
 
+    fn is_leaving(&self) -> bool {
+        self.is_leaving
+    }
+
     fn in_sync(&self) -> BTreeSet<i64> {
-        BTreeSet::new()
+        match self.running.as_ref().map(|role| &role.duty) {
+            Some(Duty::Master(master)) => master.set.members().ids.clone(),
+            _ => BTreeSet::new(),
+        }
     }
 }
 

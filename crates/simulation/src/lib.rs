@@ -72,4 +72,6 @@ pub enum Broken {
     TellsWhileElecting,
     /// As it was found: an election is decided by who was alive in an earlier epoch.
     ElectsLate,
+    /// As it was found: a master that is to stop takes messages until it hears of its successor.
+    HandsOverAndTakes,
 }

@@ -70,6 +70,7 @@ impl Cluster {
             progress: (epoch, 0),
             is_syncing: false,
             is_told: false,
+            is_leaving: false,
         });
         self.drive(id);
     }
@@ -109,6 +110,7 @@ impl Cluster {
                         log: &host.log,
                         now,
                         broken,
+                        is_leaving: process.is_leaving,
                     };
                     request = decisions.look(&mut body, now);
                 }
@@ -229,6 +231,7 @@ impl Cluster {
                     log: &host.log,
                     now,
                     broken,
+                    is_leaving: process.is_leaving,
                 };
                 let is_told = matches!(outcome, Outcome::Told(_));
                 let waited_ms = match broken {

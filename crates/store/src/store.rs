@@ -551,13 +551,36 @@ impl Store {
             return Err(AppendError::NotWritable(reason.to_string()).into());
         }
         let raw = self.log.check_raw(&self.queues, at, bytes)?;
-        if !raw.skips_offsets() {
+        if !raw.moves_queues() {
             return self.log.append_raw(&self.queues, &raw);
         }
         // Truncation and topic deletion also move queues.
         let _alone = self.shortening.lock();
         let raw = self.log.check_raw(&self.queues, at, bytes)?;
+        for (queue, to) in raw.rewinds(&self.queues)? {
+            self.rewind(&queue, to, at)?;
+        }
         self.log.append_raw(&self.queues, &raw)
+    }
+
+    /// A queue of a replica goes back, as that of the master did when its topic was deleted and created again. The messages of the deleted topic are in the queue no more.
+    fn rewind(&self, queue: &Arc<ConsumeQueue>, to: QueueOffset, at: LogOffset) -> Result<(), StoreError> {
+        tracing::warn!(
+            topic = queue.topic(),
+            queue = queue.queue_id(),
+            from = %queue.max(),
+            %to,
+            %at,
+            "the master has deleted this topic and created it again: its queue goes back"
+        );
+        // As in a deletion: recovery tells the records of the deleted topic from those of its successor only behind a checkpoint of ours.
+        self.checkpoint_now()?;
+        let pause = self.compaction.as_ref().map(Compaction::pause);
+        queue.rewind(to).map_err(|e| queue_error("move", queue, e))?;
+        match self.compaction.as_ref().zip(pause.as_ref()) {
+            Some((compaction, pause)) => compaction.truncate(queue, pause),
+            None => Ok(()),
+        }
     }
 
     /// On a replica, the log offset up to which the master had flushed, as the checkpoint keeps it. May wait for a checkpoint.

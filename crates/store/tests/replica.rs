@@ -413,6 +413,44 @@ fn a_replica_that_begins_a_queue_late_goes_on_at_its_offset() {
     master.close().unwrap();
 }
 
+/// A topic that was deleted and created again before the replica heard of it.
+#[test]
+fn a_queue_that_begins_again_on_the_master_does_so_on_the_replica() {
+    let (master_disk, replica_disk) = (SimulatedDisk::new(1), SimulatedDisk::new(2));
+    let master = open(Arc::new(master_disk.clone()), options(FlushMode::Async)).unwrap();
+    let replica = open(Arc::new(replica_disk.clone()), options(FlushMode::Async)).unwrap();
+    let missing = |records| chunks(&master_disk, replica.log_range().1.0, master.log_range().1.0, records);
+    let follow = || missing(1).iter().for_each(|chunk| copy(&replica, chunk).unwrap());
+    for life in ["first", "second", "third"] {
+        for n in 0..if life == "second" { 9 } else { 5 } {
+            send(&master, "a", 0, &format!("{life} {n}")).unwrap();
+            send(&master, "b", 0, "stays").unwrap();
+        }
+        follow();
+        assert_eq!(all(&replica), all(&master), "{life}");
+        master.delete_topic("a").unwrap();
+    }
+    // In one append with messages of the life before: those before it are to be appended alone.
+    send(&master, "a", 0, "fourth").unwrap();
+    master.delete_topic("a").unwrap();
+    send(&master, "a", 0, "fifth").unwrap();
+    let together = missing(2).remove(0);
+    let refused = replica.append_raw(together.0, &together.1).map(drop).unwrap_err();
+    assert!(matches!(refused, RawAppendError::OutOfSequence { .. }), "{refused}");
+    follow();
+    assert_eq!(bodies(&replica, "a", 0, 0), ["fifth"]);
+    // After a kill, and after a stop in order.
+    let killed = open(Arc::new(replica_disk.process_killed()), options(FlushMode::Async)).unwrap();
+    assert_eq!(all(&killed), all(&master));
+    killed.close().unwrap();
+    replica.close().unwrap();
+    drop(replica);
+    let again = open(Arc::new(replica_disk), options(FlushMode::Async)).unwrap();
+    assert_eq!(all(&again), all(&master));
+    again.close().unwrap();
+    master.close().unwrap();
+}
+
 /// The messages of each queue in a log that ends at `to`.
 fn kept(disk: &SimulatedDisk, to: i64) -> Vec<Vec<String>> {
     let other = open(Arc::new(SimulatedDisk::new(9)), options(FlushMode::Async)).unwrap();

@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, NAME};
 use crate::common::block_on;
 use client::{Client, Message, Outcome, Producer, PullOptions, Puller, Queue, Stored};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ struct Acked {
 pub(crate) struct Load {
     acked: Arc<Mutex<Vec<Acked>>>,
     over: Arc<AtomicBool>,
+    /// Messages that were given up.
+    given_up: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -43,7 +45,33 @@ impl Load {
             threads: threads.collect(),
             acked,
             over,
+            given_up: Arc::default(),
         }
+    }
+
+    /// Producers that know this broker only, and try each message three times, at once.
+    pub(crate) fn start_at(cluster: &Cluster, address: &str) -> Self {
+        let (acked, over, given_up) = (
+            Arc::new(Mutex::default()),
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let threads = (0..QUEUES).map(|queue| {
+            let (client, acked, over, given_up) = (cluster.client(), Arc::clone(&acked), Arc::clone(&over), Arc::clone(&given_up));
+            let queue = Queue::at(address, TOPIC, queue);
+            std::thread::spawn(move || block_on(insist(client, queue, &acked, &over, &given_up)))
+        });
+        Self {
+            threads: threads.collect(),
+            acked,
+            over,
+            given_up,
+        }
+    }
+
+    /// How many messages were given up.
+    pub(crate) fn given_up(&self) -> usize {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// Waits for so many acknowledgements from now on.
@@ -123,6 +151,37 @@ async fn produce(client: Client, id: i32, acked: &Mutex<Vec<Acked>>, over: &Atom
                 offset: sent.offset,
             }),
             _ => master = None,
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn insist(client: Client, queue: Queue, acked: &Mutex<Vec<Acked>>, over: &AtomicBool, given_up: &AtomicUsize) {
+    let producer = Producer::new(&client, "writers");
+    let mut serial = 0;
+    while !over.load(Ordering::Acquire) {
+        serial += 1;
+        let mut failures = Vec::new();
+        while failures.len() < 3 {
+            match producer
+                .send_to(&queue, Message::new(TOPIC, format!("{}-{serial}", queue.id)))
+                .await
+            {
+                Ok(sent) if sent.stored == Stored::Confirmed => {
+                    acked.lock().unwrap().push(Acked {
+                        at: Instant::now(),
+                        queue: queue.id,
+                        serial,
+                        offset: sent.offset,
+                    });
+                    break;
+                }
+                other => failures.push(format!("{other:?}")),
+            }
+        }
+        if failures.len() == 3 {
+            eprintln!("given up: {failures:?}");
+            given_up.fetch_add(1, Ordering::AcqRel);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -32,6 +32,14 @@ fn make_topic(cluster: &Cluster, name: &str) {
     block_on(async { client.create_topic(&master, &TopicConfig::new(name, QUEUES)).await.unwrap() });
 }
 
+fn delete_topic(cluster: &Cluster, name: &str) {
+    let master = cluster.address(cluster.master());
+    let mut frame = Frame::request(RequestCode::DeleteTopicInBroker);
+    frame.ext.push("topic", name);
+    let client = cluster.client();
+    block_on(async { client.ask(&master, frame).await.unwrap() });
+}
+
 fn has_topic(cluster: &Cluster, name: &str) -> bool {
     let master = cluster.address(cluster.master());
     let mut frame = Frame::request(RequestCode::GetTopicConfig);
@@ -81,6 +89,34 @@ fn killed_masters_are_followed_and_lose_nothing() {
     let read = load.stop_and_read(&cluster.client(), &master);
     report("killed or stopped", &mut gaps);
     eprintln!("{read} messages acknowledged, all there");
+}
+
+#[test]
+fn a_master_that_is_stopped_passes_on_what_clients_still_send_to_it() {
+    let mut cluster = Cluster::start(2, ALL);
+    make_topic(&cluster, TOPIC);
+    for _ in 0..2 {
+        let master = cluster.master();
+        let load = Load::start_at(&cluster, &cluster.address(master));
+        load.until_acknowledged(50);
+        cluster.brokers[master].as_ref().unwrap().signal("-TERM");
+        let was = cluster.address(master);
+        cluster.until("another one is the master", |cluster| {
+            cluster.now().master.is_some_and(|now| now != was)
+        });
+        load.until_acknowledged(200);
+        let given_up = load.given_up();
+        let other = cluster.address(cluster.master());
+        load.stop_and_read(&cluster.client(), &other);
+        assert_eq!(given_up, 0, "{}", cluster.logged(master));
+        // Nobody sends to it any more.
+        assert_eq!(cluster.brokers[master].take().unwrap().ended().code(), Some(0));
+        cluster.start_broker(master);
+        cluster.until("both are in sync", |cluster| cluster.now().in_sync.len() == 2);
+        // It passes on as a slave, too, and the queues are those of the next round.
+        delete_topic(&cluster, TOPIC);
+        make_topic(&cluster, TOPIC);
+    }
 }
 
 #[test]

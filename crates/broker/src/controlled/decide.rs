@@ -168,12 +168,18 @@ pub trait Running {
     fn role(&self) -> Option<RunsAs>;
     /// As a master it may take messages until then.
     fn set_lease(&mut self, until_ms: i64);
+    /// As a master it takes no more messages, until it has another role.
+    fn give_up(&mut self);
     /// A change of the in-sync set that is due.
     fn propose(&mut self, patience_ms: i64) -> Option<Proposal>;
     /// The controllers have this set; see `InSync::told`.
     fn told_in_sync(&mut self, members: Members, is_settled: bool);
     /// Whether it can store messages.
     fn can_write(&self) -> bool;
+    /// Whether it is to stop.
+    fn is_leaving(&self) -> bool {
+        false
+    }
     /// The in-sync set that the controllers told last, if this broker is the master.
     fn in_sync(&self) -> BTreeSet<i64>;
 }
@@ -240,6 +246,8 @@ pub struct Decisions {
     rules: Rules,
     open: Option<Open>,
     hand_over: HandOver,
+    /// It takes no more messages as the master, because it is to stop and has asked for another one.
+    gave_up: bool,
     step: Step,
     first: Option<First>,
 }
@@ -261,6 +269,7 @@ impl Decisions {
             rules,
             open: None,
             hand_over: HandOver::default(),
+            gave_up: false,
             step: Step::Idle,
             first: None,
         }
@@ -272,16 +281,26 @@ impl Decisions {
         Request::Beat
     }
 
-    /// Proposes a change of the in-sync set if one is due, or again if its answer was lost. A master that cannot store messages hands over.
+    /// Proposes a change of the in-sync set if one is due, or again if its answer was lost. A master that is to stop or
+    /// cannot store messages hands over.
     pub fn look(&mut self, running: &mut dyn Running, now_ms: i64) -> Option<Request> {
         let Some(RunsAs::Master { epoch }) = running.role() else {
             self.open = None;
             return None;
         };
-        if self.hand_over.is_due(epoch, running.can_write(), now_ms)
+        let is_leaving = running.is_leaving();
+        if self.hand_over.is_due(epoch, running.can_write(), is_leaving, now_ms)
             && let Some(to) = successor(&running.in_sync(), self.rules.id)
         {
-            tracing::error!(to, "this master cannot store messages: another in-sync replica is to be the master");
+            if is_leaving {
+                // The other one takes messages before this one hears of it.
+                self.gave_up = true;
+                running.give_up();
+            }
+            match is_leaving {
+                true => tracing::info!(to, "this master is to stop: another in-sync replica is to be the master"),
+                false => tracing::error!(to, "this master cannot store messages: another in-sync replica is to be the master"),
+            }
             self.step = Step::HandOver { sent_ms: now_ms };
             return Some(Request::HandOver { to });
         }
@@ -357,7 +376,9 @@ impl Decisions {
         let is_master = told.is_master(self.rules.id);
         match running.role() {
             Some(RunsAs::Master { epoch }) if is_master && epoch == told.epoch => {
-                running.set_lease(self.lease(sent_ms));
+                if !self.gave_up {
+                    running.set_lease(self.lease(sent_ms));
+                }
                 self.told_in_sync(told.members, false, running, now_ms);
                 Next::Rest
             }

@@ -8,12 +8,13 @@ use crate::core::Core;
 use crate::place::{Elected, Place};
 use crate::settings::BrokerSettings;
 use crate::start::{Broker, StartError, Stop};
+use net::OpenSockets;
 use net::session::Transport;
 use parking_lot::Mutex;
-use replication::{EpochFile, Member};
+use replication::{EpochFile, Member, now_ms};
 use std::io;
-
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -25,6 +26,12 @@ use tokio::sync::{Notify, watch};
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a store of the last role may take to be closed by all who use it.
 const CLOSING: Duration = Duration::from_secs(10);
+/// How long a master that is to stop waits until another one is elected.
+const ELECTION: Duration = Duration::from_secs(5);
+/// It stops when clients have sent nothing to it for so long.
+const QUIET: Duration = Duration::from_secs(2);
+/// Time between two looks at that.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long a start waits for a role before it goes on in the background.
 const FIRST_ROLE: Duration = Duration::from_secs(5);
 
@@ -51,9 +58,16 @@ pub(super) struct Shared {
     pub(super) poke: Notify,
     pub(super) stop: Notify,
     broken: Mutex<Option<Arc<dyn Fn() + Send + Sync>>>,
+    /// The broker is to stop: a master hands over before.
+    is_leaving: AtomicBool,
 }
 
 impl Shared {
+    /// Whether the broker is to stop, and hands over before.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
     /// Looks at the running broker.
     pub(super) fn with<T>(&self, look: impl FnOnce(&Core) -> T) -> Option<T> {
         self.core.lock().as_ref().map(look)
@@ -109,6 +123,7 @@ impl ControlledBroker {
             poke: Notify::new(),
             stop: Notify::new(),
             broken: Mutex::default(),
+            is_leaving: AtomicBool::new(false),
         });
         let last = epochs.epochs().last();
         shared.progress.lock().epoch = last.map_or(0, |last| last.number);
@@ -128,6 +143,7 @@ impl ControlledBroker {
             name_servers: name_servers.to_vec(),
             disk,
             epochs,
+            sockets: Arc::default(),
             running: None,
             first: Some(first),
             watch: Some(watch),
@@ -169,11 +185,13 @@ impl ControlledBroker {
         }
     }
 
-    /// Shuts down cleanly, as [`Broker::stop`].
+    /// Shuts down cleanly, as [`Broker::stop`]. A master hands over before, and then passes on for a time what clients still send to it
+    /// (`apogeeHandOverSeconds`).
     ///
     /// # Errors
     /// As [`Broker::stop`].
     pub fn stop(mut self) -> Result<(), StoreError> {
+        self.hand_over();
         // The thread may have ended.
         let _ = self.events.send(Event::Stop);
         let panicked = || StoreError::Failed("the thread of the broker panicked".to_owned());
@@ -181,6 +199,53 @@ impl ControlledBroker {
             .take()
             .map_or(Ok(()), |thread| thread.join().map_err(|_| panicked()).flatten())
     }
+}
+
+impl ControlledBroker {
+    /// Returns when clients do not need this broker any more, or it cannot be helped.
+    fn hand_over(&self) {
+        let in_time = |core: &Core| core.settings.current().hand_over_time;
+        let Some(at_most) = self.shared.with(|core| has_successor(core).then(|| in_time(core))).flatten() else {
+            return;
+        };
+        let begun = Instant::now();
+        if at_most.is_zero() {
+            return;
+        }
+        self.shared.is_leaving.store(true, Ordering::Release);
+        self.shared.poke.notify_one();
+        let is_slave = || self.shared.with(|core| core.role.is_slave());
+        while is_slave() != Some(true) {
+            if self.shared.with(has_successor) == Some(false) {
+                // The others stop, too.
+                return;
+            }
+            if begun.elapsed() > ELECTION {
+                tracing::warn!("this master stops although no other one was elected in {ELECTION:?}: clients wait until one is");
+                return;
+            }
+            std::thread::sleep(LOOK);
+        }
+        tracing::warn!(took = ?begun.elapsed(), "this broker has handed over, and passes on what clients still send to it; a second signal stops it at once");
+        let elected = now_ms();
+        let last_passed_on = || self.shared.with(|core| core.role.passed_on_at()).map(|at| at.max(elected));
+        while let Some(last) = last_passed_on()
+            && now_ms() - last < QUIET.as_millis() as i64
+            && begun.elapsed() < at_most
+            && is_slave() == Some(true)
+        {
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+/// Whether this is a master with another replica in the in-sync set.
+fn has_successor(core: &Core) -> bool {
+    let Some(place) = core.place.as_ref().filter(|place| !place.elected.is_slave()) else {
+        return false;
+    };
+    let others = core.acks.look(|set| set.members().ids.iter().any(|id| *id != place.member.id));
+    others.unwrap_or(false)
 }
 
 /// A broker in a role.
@@ -219,6 +284,7 @@ struct MemberThread {
     name_servers: Vec<String>,
     disk: Arc<dyn Disk>,
     epochs: Arc<EpochFile>,
+    sockets: Arc<OpenSockets>,
     running: Option<Running>,
     /// Told of the outcome of the first start.
     first: Option<Sender<Result<(), StartError>>>,
@@ -253,6 +319,7 @@ impl MemberThread {
             watching.join();
         }
         self.shared.core.lock().take();
+        self.sockets.close();
         let stopped = self.running.take().map_or(Ok(()), |running| running.broker.stop());
         outcome.and(stopped)
     }
@@ -350,6 +417,7 @@ impl MemberThread {
                     epochs: Arc::clone(&self.epochs),
                 },
                 elected: elected.clone(),
+                sockets: Arc::clone(&self.sockets),
                 poke: Arc::new(move || poked.poke.notify_one()),
             };
             let started = Broker::start_in(

@@ -225,6 +225,10 @@ impl Running for Body<'_> {
         self.0.with(|core| core.role.set_lease(until_ms));
     }
 
+    fn give_up(&mut self) {
+        self.0.with(|core| core.role.give_up());
+    }
+
     fn propose(&mut self, patience_ms: i64) -> Option<Proposal> {
         let proposal = self.0.with(|core| {
             let end = core.store.written().0;
@@ -240,6 +244,10 @@ impl Running for Body<'_> {
 
     fn can_write(&self) -> bool {
         self.0.with(|core| core.store.not_writable().is_none()).unwrap_or(true)
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.0.is_leaving()
     }
 
     fn in_sync(&self) -> BTreeSet<i64> {

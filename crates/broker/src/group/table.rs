@@ -118,7 +118,7 @@ mod tests {
         let new = || Arc::new(Groups::new(Default::default(), Arc::default(), 0));
         let groups = new();
         groups
-            .update((0..3_000).map(|n| Rule::new(&format!("group-{n}"))).collect(), 1)
+            .update((0..3_000).map(|n| Rule::new(format!("group-{n}"))).collect(), 1)
             .unwrap();
         groups.forbid_reading("group-1", "t", true, 2).unwrap();
         groups.forbid_reading("group-2", "t", true, 2).unwrap();

@@ -40,8 +40,10 @@ use std::sync::Arc;
 
 mod answering;
 mod slave;
+mod to_master;
 
 use answering::{Expected, Handled, owed_answer, without_body};
+pub(crate) use to_master::ToMaster;
 
 /// Serves the requests of the remoting protocol.
 pub struct Routes {
@@ -52,6 +54,8 @@ pub struct Routes {
     pub(crate) puller: Arc<Puller>,
     /// Asks other brokers for older messages of logical queues.
     pub(crate) forwarder: Arc<Forwarder>,
+    /// On a slave under a controller: asks its master.
+    pub(crate) to_master: ToMaster,
     pub(crate) pops: Arc<Pops>,
     pub(crate) lites: Arc<Lites>,
     pub(crate) online: Arc<Online>,
@@ -79,7 +83,7 @@ impl Routes {
         let mut done = 0;
         while let Some(first) = frames.get(done) {
             // Consecutive sends are stored together. The order of requests is kept.
-            let is_master = !self.core.role.is_slave();
+            let is_master = !self.core.role.is_slave() && !self.core.role.gave_up();
             let is_send = |frame: &&Frame| is_master && remoting::is_send(frame.code) && authorise(conn, frame).is_ok();
             let sends = frames[done..].iter().take_while(is_send).count();
             if let Err(refusal) = authorise(conn, first) {
@@ -142,7 +146,10 @@ impl Routes {
                 },
             )
         {
-            return Handled::Now(Err(refusal));
+            return self.pass_on(code, frame, reply, refusal);
+        }
+        if self.core.role.gave_up() && to_master::may_pass_on(code) {
+            return self.hold_until_role_changes(frame, reply);
         }
         Handled::Now(match code {
             Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage => {

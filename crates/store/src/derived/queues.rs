@@ -135,7 +135,7 @@ impl Rebuild<'_> {
     fn enter(&mut self, queue: &Arc<ConsumeQueue>, offset: QueueOffset, record: &Record<'_>) -> Result<(), StoreError> {
         let failed = |e| queue_error("move", queue, e);
         if offset < queue.max() {
-            if !self.strict || is_known(queue, offset, record).map_err(|e| queue_error("read", queue, e))? {
+            if !self.strict || queue.holds(offset, record.log_offset).map_err(|e| queue_error("read", queue, e))? {
                 return Ok(());
             }
             tracing::warn!(
@@ -192,10 +192,4 @@ impl Rebuild<'_> {
             );
         }
     }
-}
-
-/// Whether the queue already has this record at its offset.
-fn is_known(queue: &ConsumeQueue, offset: QueueOffset, record: &Record<'_>) -> io::Result<bool> {
-    let entry = queue.entry_at(offset)?;
-    Ok(entry.is_some_and(|entry| entry.log_offset == record.log_offset.0))
 }

@@ -41,7 +41,7 @@ pub enum RawAppendError {
         /// What is wrong with it.
         why: String,
     },
-    /// A message does not have the next offset of its queue. A queue may skip offsets only while none of its messages is unpublished:
+    /// A message does not have the next offset of its queue. A queue may go on at another offset only while none of its messages is unpublished:
     /// append the records before this one, wait until they are published, and try again from here.
     #[error("the message at log offset {at} has offset {offset} of queue {topic}/{queue_id}, whose next offset is {next}")]
     OutOfSequence {
@@ -73,14 +73,33 @@ pub(crate) struct RawRecords<'b> {
     end: LogOffset,
     /// Where the next file begins, if they go on there.
     next_file: Option<LogOffset>,
-    /// Whether a queue has to skip offsets.
-    skips_offsets: bool,
+    /// Whether a queue goes on at another offset than its next one.
+    moves_queues: bool,
 }
 
 impl RawRecords<'_> {
-    /// Whether a queue has to skip offsets. No queue may be truncated or deleted then from the check to the end of the append.
-    pub(crate) fn skips_offsets(&self) -> bool {
-        self.skips_offsets
+    /// Whether a queue goes on at another offset than its next one. No queue may be truncated or deleted then from the check to the end of
+    /// the append.
+    pub(crate) fn moves_queues(&self) -> bool {
+        self.moves_queues
+    }
+
+    /// The queues that go back to an offset that they had: their topic was deleted and created again, on the master.
+    pub(crate) fn rewinds(&self, queues: &QueueTable) -> Result<Vec<(Arc<ConsumeQueue>, QueueOffset)>, RawAppendError> {
+        let mut found: Vec<(Arc<ConsumeQueue>, QueueOffset)> = Vec::new();
+        for record in self.records.iter().filter(|record| sys_flag::is_in_queue(record.sys_flag)) {
+            let indexed = Indexed::of(record.properties);
+            let light = queues.has_light_queues().then(|| queue::places(record.topic, &indexed));
+            let light = light.into_iter().flatten().map(|(name, offset)| (name, 0, QueueOffset(offset)));
+            for (topic, queue_id, offset) in std::iter::once((record.topic, record.queue_id, record.queue_offset)).chain(light) {
+                let Some(queue) = queues.find(topic, queue_id) else { continue };
+                let is_first = !found.iter().any(|(known, _)| Arc::ptr_eq(known, &queue));
+                if is_first && goes_back(&queue, offset, record)? {
+                    found.push((queue, offset));
+                }
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -100,7 +119,7 @@ impl CommitLog {
             records: Vec::new(),
             end: at,
             next_file: None,
-            skips_offsets: false,
+            moves_queues: false,
         };
         let mut next_offsets = NextOffsets::default();
         let mut done = 0;
@@ -117,7 +136,7 @@ impl CommitLog {
             }
             match whole_record(rest, here, left).map_err(|why| not_whole(&why))? {
                 Some(record) => {
-                    raw.skips_offsets |= next_offsets.check(queues, &record)?;
+                    raw.moves_queues |= next_offsets.check(queues, &record)?;
                     done += record.size;
                     raw.end = at.plus(done);
                     raw.records.push(record);
@@ -228,7 +247,7 @@ impl CommitLog {
 }
 
 impl RawRecords<'_> {
-    /// What the log, the queues and the index get. Queues that have to skip offsets do so now.
+    /// What the log, the queues and the index get. Queues that skip offsets do so now; none goes back.
     fn batch(&self, queues: &QueueTable) -> Result<Batch, RawAppendError> {
         let mut batch = Batch {
             end: self.end,
@@ -278,21 +297,21 @@ fn filler_len(bytes: &[u8], left: i64) -> Option<usize> {
 struct NextOffsets<'b>(FxHashMap<(&'b str, i32), QueueOffset>);
 
 impl<'b> NextOffsets<'b> {
-    /// Counts a record. Whether its queue has to skip offsets for it.
+    /// Counts a record. Whether its queue goes on at another offset for it.
     fn check(&mut self, queues: &QueueTable, record: &Record<'b>) -> Result<bool, RawAppendError> {
         if !sys_flag::is_in_queue(record.sys_flag) {
             return Ok(false);
         }
         let known = self.0.get(&(record.topic, record.queue_id)).copied();
-        let (next, may_skip) = known.map_or_else(
+        let (next, may_move) = known.map_or_else(
             || {
                 let queue = queues.find(record.topic, record.queue_id);
                 queue.map_or((QueueOffset(0), true), |queue| (queue.assigned(), queue.assigned() == queue.max()))
             },
             |next| (next, false),
         );
-        let skips = record.queue_offset > next && may_skip;
-        if record.queue_offset != next && !skips {
+        let moves = record.queue_offset != next;
+        if moves && !may_move {
             return Err(RawAppendError::OutOfSequence {
                 at: record.log_offset,
                 topic: record.topic.to_owned(),
@@ -302,15 +321,24 @@ impl<'b> NextOffsets<'b> {
             });
         }
         self.0.insert((record.topic, record.queue_id), record.queue_offset.plus(1));
-        Ok(skips || Self::skips_in_light_queues(queues, record))
+        Ok(moves || Self::moves_light_queues(queues, record))
     }
 
-    /// Whether a light queue of a record may have to skip offsets for it.
-    fn skips_in_light_queues(queues: &QueueTable, record: &Record<'_>) -> bool {
+    /// Whether a light queue of a record may go on at another offset for it.
+    fn moves_light_queues(queues: &QueueTable, record: &Record<'_>) -> bool {
         let indexed = Indexed::of(record.properties);
-        let is_ahead = |(name, offset): (&str, i64)| queues.find(name, 0).map_or(0, |queue| queue.assigned().0) < offset;
-        queues.has_light_queues() && queue::places(record.topic, &indexed).into_iter().any(is_ahead)
+        let moves = |(name, offset): (&str, i64)| queues.find(name, 0).map_or(0, |queue| queue.assigned().0) != offset;
+        queues.has_light_queues() && queue::places(record.topic, &indexed).into_iter().any(moves)
     }
+}
+
+/// Whether a queue, all of whose messages are published, has another message at this offset.
+fn goes_back(queue: &ConsumeQueue, offset: QueueOffset, record: &Record<'_>) -> Result<bool, RawAppendError> {
+    if offset >= queue.assigned() || queue.assigned() != queue.max() {
+        return Ok(false);
+    }
+    let holds = queue.holds(offset, record.log_offset);
+    Ok(!holds.map_err(|e| crate::store::queue_error("read", queue, e))?)
 }
 
 /// Adds a record's queue entry and keys to a batch. Its queue skips offsets if it has to.

@@ -77,7 +77,7 @@ impl ConsumeQueue {
         Ok(())
     }
 
-    /// Recovery: drops the entries from a queue offset on, which is published next.
+    /// Drops the entries from a queue offset on, which is published next. All of them are published.
     ///
     /// # Errors
     /// [`io::Error`] if the queue's files cannot be changed; the queue must not be used then.

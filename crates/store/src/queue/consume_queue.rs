@@ -237,6 +237,14 @@ impl ConsumeQueue {
         Ok(entries.first().copied())
     }
 
+    /// Whether the message at an offset is the one at this place of the log. May block.
+    ///
+    /// # Errors
+    /// [`io::Error`] if the queue's file cannot be read.
+    pub(crate) fn holds(&self, offset: QueueOffset, at: LogOffset) -> io::Result<bool> {
+        Ok(self.entry_at(offset)?.is_some_and(|entry| entry.log_offset == at.0))
+    }
+
     /// The queue offset that is assigned next.
     #[must_use]
     pub fn assigned(&self) -> QueueOffset {

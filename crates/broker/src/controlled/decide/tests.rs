@@ -16,6 +16,8 @@ impl Running for Starting {
 
     fn told_in_sync(&mut self, _: Members, _: bool) {}
 
+    fn give_up(&mut self) {}
+
     fn can_write(&self) -> bool {
         true
     }
