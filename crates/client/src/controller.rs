@@ -75,6 +75,7 @@ impl Client {
             broker_name,
             broker_id: Some(id),
             designate_elect: true,
+            gave_up_epoch: None,
         }
         .encode(&mut request.ext);
         let answer = self.ask(leader, request).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 use std::time::Instant;
 
 use config::Live as LiveSettings;
@@ -75,6 +76,11 @@ impl Core {
         self.applied.read(|replicas| replicas.set(broker).map(|set| set.master_epoch))
     }
 
+    /// What this controller has applied, which may be behind.
+    pub(crate) fn replicas<T>(&self, look: impl FnOnce(&Replicas) -> T) -> T {
+        self.applied.read(look)
+    }
+
     /// The living brokers of a name, as a command has them.
     pub(crate) fn alive_of(&self, broker: &str) -> Vec<Live> {
         let known = self
@@ -125,12 +131,21 @@ impl Core {
     }
 
     /// As [`Self::decide`], for a command that may replace a master, and is decided by who is alive: `command` makes it, and reads that. The
-    /// election goes on, and is open, when this returns [`RequestError::TimedOut`].
+    /// election goes on, and is open, when this returns [`RequestError::TimedOut`]. It begins `lease` before: that of a master that is replaced
+    /// while it is alive ends in this time, because nobody confirms it.
     ///
     /// # Errors
     /// As [`Self::read`], and [`RequestError::Electing`] while another one is open.
-    pub(crate) async fn elect(self: &Arc<Self>, broker: &str, command: impl FnOnce(&Self) -> Command) -> Result<Answer, RequestError> {
+    pub(crate) async fn elect(
+        self: &Arc<Self>,
+        broker: &str,
+        lease: Option<Duration>,
+        command: impl FnOnce(&Self) -> Command,
+    ) -> Result<Answer, RequestError> {
         let open = Open::begin(self, broker)?;
+        if let Some(lease) = lease {
+            tokio::time::sleep(lease).await;
+        }
         let command = command(self);
         let deciding = tokio::spawn(async move {
             let core = &open.core;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use net::Connection;
 use protocol::controller::{
@@ -129,12 +130,27 @@ pub(crate) async fn elect(core: &Arc<Core>, request: &Frame) -> Reply {
         alive: core.alive_of(&broker),
         broker: broker.clone(),
     };
-    let answer = core.elect(&broker, command).await?;
+    let answer = core.elect(&broker, lease_before(core, &broker, &header), command).await?;
     if let (None, Some(set)) = (&answer.refusal, &answer.set) {
         tracing::warn!(broker, master = set.master, epoch = set.master_epoch, "elected a master");
         watch::notify(core, &broker, set);
     }
     Ok(elected(request, &broker, &answer))
+}
+
+/// How long the master may still take messages that another one is to replace: `None` if it is none of ours, is not alive, or has given up.
+fn lease_before(core: &Core, broker: &str, header: &ElectMasterHeader<'_>) -> Option<Duration> {
+    if !header.designate_elect {
+        return None;
+    }
+    let (master, lease_ms) = core.replicas(|replicas| {
+        let set = replicas.set(broker)?;
+        let master = set.master.filter(|master| header.broker_id != Some(*master))?;
+        let lease_ms = set.replicas.get(&master)?.lease_ms?;
+        (header.gave_up_epoch != Some(set.master_epoch)).then_some((master, lease_ms))
+    })?;
+    let is_alive = core.alive_of(broker).iter().any(|live| live.id == master);
+    is_alive.then(|| Duration::from_millis(u64::try_from(lease_ms).unwrap_or(0)))
 }
 
 fn elected(request: &Frame, broker: &str, answer: &Answer) -> Frame {
@@ -315,7 +331,7 @@ pub(crate) async fn clean(core: &Arc<Core>, request: &Frame) -> Reply {
         alive: core.alive_of(&broker),
         broker: broker.clone(),
     };
-    let answer = core.elect(&broker, command).await?;
+    let answer = core.elect(&broker, None, command).await?;
     let reply = Frame::response_to(request);
     Ok(answer
         .refusal

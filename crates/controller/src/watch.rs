@@ -168,7 +168,7 @@ async fn elect(core: Arc<Core>, broker: String) {
             alive: core.alive_of(&broker),
             broker: broker.clone(),
         };
-        match core.elect(&broker, command).await {
+        match core.elect(&broker, None, command).await {
             Ok(answer) => {
                 match (&answer.refusal, &answer.set) {
                     (None, Some(set)) => {

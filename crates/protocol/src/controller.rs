@@ -41,6 +41,8 @@ header! {
         pub broker_id: Option<i64> = "brokerId",
         /// Whether only that broker may be elected.
         pub designate_elect: bool = "designateElect",
+        /// The master of this epoch asks, and takes no more messages. Of ours; Apache's controller does not read it.
+        pub gave_up_epoch: Option<i32> = "apogeeGaveUpEpoch",
     }
 }
 

@@ -160,7 +160,7 @@ impl Cluster {
             },
             Asked::Decided(request @ (Request::Elect | Request::HandOver { .. })) => {
                 let designated = match request {
-                    Request::HandOver { to } => Some(to),
+                    Request::HandOver { to, .. } => Some(to),
                     _ => None,
                 };
                 if !self.elect(Some(asker), designated) {

@@ -92,6 +92,19 @@ impl Cluster {
         })
     }
 
+    /// Has this broker elected, as `electMaster` does.
+    pub(crate) fn elect(&self, index: usize) {
+        let (controller, address) = (format!("127.0.0.1:{}", self.controller_port), self.address(index));
+        let client = self.client();
+        block_on(async {
+            let sets = client.sync_states(&controller, &[NAME.to_owned()]).await.unwrap();
+            let set = &sets.replicas_info_table[NAME];
+            let replica = set.in_sync_replicas.iter().find(|replica| replica.broker_address == address);
+            let id = replica.unwrap().broker_id;
+            client.elect_master(&controller, "c", NAME, id).await.unwrap();
+        });
+    }
+
     /// Which broker is the master.
     pub(crate) fn master(&self) -> usize {
         let master = self.now().master.unwrap();

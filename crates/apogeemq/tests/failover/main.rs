@@ -120,6 +120,26 @@ fn a_master_that_is_stopped_passes_on_what_clients_still_send_to_it() {
 }
 
 #[test]
+fn an_operator_replaces_a_master_under_load() {
+    let cluster = Cluster::start(2, ALL);
+    make_topic(&cluster, TOPIC);
+    let load = Load::start(&cluster);
+    let mut gaps = Vec::new();
+    for _ in 0..rounds() {
+        load.until_acknowledged(50);
+        let (was, asked) = (cluster.master(), Instant::now());
+        cluster.elect(1 - was);
+        load.until_acknowledged(50);
+        gaps.push(load.gap_after(asked));
+        assert_eq!(cluster.master(), 1 - was);
+        cluster.until("both are in sync", |cluster| cluster.now().in_sync.len() == 2);
+    }
+    let master = cluster.address(cluster.master());
+    load.stop_and_read(&cluster.client(), &master);
+    report("replaced", &mut gaps);
+}
+
+#[test]
 fn a_frozen_master_acknowledges_nothing_when_it_thaws() {
     let cluster = Cluster::start(2, ALL);
     make_topic(&cluster, TOPIC);

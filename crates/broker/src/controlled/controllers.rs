@@ -206,13 +206,14 @@ impl Controllers {
         Ok(told(&MasterHeader::decode(&answer.ext)?, members(set)))
     }
 
-    /// Asks for an election, of this broker if nobody else is the master; `designated`: of no other one, also if there is a master. The master may be another one then.
-    pub(super) async fn elect(&self, id: i64, designated: bool) -> Result<Told, Failed> {
+    /// Asks for an election, of this broker if nobody else is the master; `designated`: of no other one, also if there is a master, which has given up in `gave_up_epoch`. The master may be another one then.
+    pub(super) async fn elect(&self, id: i64, designated: bool, gave_up_epoch: Option<i32>) -> Result<Told, Failed> {
         let header = ElectMasterHeader {
             cluster_name: Some(&self.cluster),
             broker_name: &self.broker,
             broker_id: Some(id),
             designate_elect: designated,
+            gave_up_epoch,
         };
         let mut frame = Frame::request(RequestCode::ControllerElectMaster);
         header.encode(&mut frame.ext);

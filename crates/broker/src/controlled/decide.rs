@@ -122,6 +122,8 @@ pub enum Request {
     HandOver {
         /// Its id.
         to: i64,
+        /// The epoch of this master, if it takes no more messages. Otherwise the controllers wait until its lease is over.
+        gave_up: Option<i32>,
     },
     /// Another in-sync set.
     Alter {
@@ -302,7 +304,8 @@ impl Decisions {
                 false => tracing::error!(to, "this master cannot store messages: another in-sync replica is to be the master"),
             }
             self.step = Step::HandOver { sent_ms: now_ms };
-            return Some(Request::HandOver { to });
+            let gave_up = is_leaving.then_some(epoch);
+            return Some(Request::HandOver { to, gave_up });
         }
         if let Some(proposal) = running.propose(self.rules.patience_ms) {
             tracing::info!(members = ?proposal.members, replaces = proposal.replaces, "the in-sync set is to change");

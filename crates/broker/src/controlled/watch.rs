@@ -343,8 +343,8 @@ impl Follower {
                 Err(unknown) if unknown.is(ResponseCode::ControllerBrokerMetadataNotExist) => Err(self.register_again(unknown).await),
                 Err(other) => Err(other),
             },
-            Request::Elect => controllers.elect(self.id, false).await.map(Outcome::Told),
-            Request::HandOver { to } => controllers.elect(*to, true).await.map(Outcome::Told),
+            Request::Elect => controllers.elect(self.id, false, None).await.map(Outcome::Told),
+            Request::HandOver { to, gave_up } => controllers.elect(*to, true, *gave_up).await.map(Outcome::Told),
             Request::Register => controllers.register(self.id).await.map(|()| Outcome::Registered),
             Request::Alter { epoch, members, replaces } => {
                 controllers.alter(self.id, *epoch, members, *replaces).await.map(Outcome::Members)

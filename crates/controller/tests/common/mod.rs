@@ -176,6 +176,7 @@ fn election(id: i64, designate_elect: bool) -> Frame {
         broker_name: "b",
         broker_id: Some(id),
         designate_elect,
+        gave_up_epoch: None,
     }
     .encode(&mut frame.ext);
     frame

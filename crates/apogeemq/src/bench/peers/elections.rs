@@ -298,6 +298,7 @@ fn elect(broker_name: &str, id: i64, designate_elect: bool) -> Frame {
         broker_name,
         broker_id: Some(id),
         designate_elect,
+        gave_up_epoch: None,
     }
     .encode(&mut frame.ext);
     frame
