@@ -84,7 +84,7 @@ impl RawRecords<'_> {
         self.moves_queues
     }
 
-    /// The queues that go back to an offset that they had: their topic was deleted and created again, on the master.
+    /// The queues that go back to their beginning: their topic was deleted and created again, on the master.
     pub(crate) fn rewinds(&self, queues: &QueueTable) -> Result<Vec<(Arc<ConsumeQueue>, QueueOffset)>, RawAppendError> {
         let mut found: Vec<(Arc<ConsumeQueue>, QueueOffset)> = Vec::new();
         for record in self.records.iter().filter(|record| sys_flag::is_in_queue(record.sys_flag)) {
@@ -311,6 +311,8 @@ impl<'b> NextOffsets<'b> {
             |next| (next, false),
         );
         let moves = record.queue_offset != next;
+        // A topic that is created again begins at 0.
+        let may_move = may_move && (record.queue_offset > next || record.queue_offset == QueueOffset(0));
         if moves && !may_move {
             return Err(RawAppendError::OutOfSequence {
                 at: record.log_offset,
@@ -332,9 +334,9 @@ impl<'b> NextOffsets<'b> {
     }
 }
 
-/// Whether a queue, all of whose messages are published, has another message at this offset.
+/// Whether a queue, all of whose messages are published, begins again with this message.
 fn goes_back(queue: &ConsumeQueue, offset: QueueOffset, record: &Record<'_>) -> Result<bool, RawAppendError> {
-    if offset >= queue.assigned() || queue.assigned() != queue.max() {
+    if offset != QueueOffset(0) || queue.assigned() == offset || queue.assigned() != queue.max() {
         return Ok(false);
     }
     let holds = queue.holds(offset, record.log_offset);
