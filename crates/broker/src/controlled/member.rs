@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How long a store of the last role may take to be closed by all who use it.
 const CLOSING: Duration = Duration::from_secs(10);
 /// How long a master that is to stop waits until another one is elected.
-const ELECTION: Duration = Duration::from_secs(5);
+const ELECTION: Duration = Duration::from_secs(3);
 /// It stops when clients have sent nothing to it for so long.
 const QUIET: Duration = Duration::from_secs(2);
 /// Time between two looks at that.

@@ -134,6 +134,10 @@ impl Routes {
     /// Another master is being elected, because this one is to stop. The client's connection is closed when that is done, and its next attempt is passed on: a refusal
     /// now would use up all its attempts at once.
     pub(super) fn hold_until_role_changes(&self, frame: &Frame, reply: &Reply) -> Handled {
+        if frame.ext.text(PASSED_ON).is_some() {
+            // The other broker asks again, the next master.
+            return Handled::Now(Err(busy("this master is to stop").with(NOT_MASTER, "true")));
+        }
         let begun = match self.forwarder.begin() {
             Ok(begun) if !frame.is_oneway() => begun,
             Ok(_) => return Handled::Later,
