@@ -249,10 +249,10 @@ const PORTS: std::ops::Range<u16> = 12_000..20_000;
 /// A port that is free, together with those at the given distances; no test of this process gets it again.
 pub(crate) fn free_port(neighbours: &[i32]) -> u16 {
     static GIVEN: AtomicU16 = AtomicU16::new(0);
-    // Test processes that run at the same time start at different ports.
-    let begin = std::process::id().wrapping_mul(37);
+    // Test processes that run at the same time start at different ports. Neighbours are up to 11 above: no other thread gets a port among them.
+    let begin = std::process::id().wrapping_mul(16 * 37);
     loop {
-        let next = begin.wrapping_add(u32::from(GIVEN.fetch_add(4, Ordering::Relaxed)));
+        let next = begin.wrapping_add(u32::from(GIVEN.fetch_add(16, Ordering::Relaxed)));
         let port = PORTS.start + (next % u32::from(PORTS.end - PORTS.start)) as u16;
         let mut all = neighbours
             .iter()

@@ -14,9 +14,15 @@ fn until(file: &Path, text: &str) -> String {
         if printed.contains(text) {
             return printed;
         }
-        assert!(begun.elapsed() < DEADLINE, "'{text}' is not in: {printed}");
+        assert!(begun.elapsed() < DEADLINE, "'{text}' is not in: {printed}{}", logged(file));
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+}
+
+/// What the processes of the cluster that prints into this file have logged.
+fn logged(file: &Path) -> String {
+    let log = |name: &str| std::fs::read_to_string(file.with_file_name(format!("data/cluster/{name}.log")));
+    ["n0", "b0", "b1"].map(|name| format!("{name}: {:?}\n", log(name))).concat()
 }
 
 /// Held by a test: the ports of two clusters must not be among each other.
