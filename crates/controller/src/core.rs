@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use config::Live as LiveSettings;
 use net::session::Connector;
@@ -73,7 +72,7 @@ impl Core {
 
     /// The master epoch of a name. To be read before who is alive.
     pub(crate) fn epoch_of(&self, broker: &str) -> Option<i32> {
-        self.applied.read(|replicas| replicas.set(broker).map(|set| set.master_epoch))
+        self.replicas(|replicas| replicas.set(broker).map(|set| set.master_epoch))
     }
 
     /// What this controller has applied, which may be behind.
@@ -83,9 +82,7 @@ impl Core {
 
     /// The living brokers of a name, as a command has them.
     pub(crate) fn alive_of(&self, broker: &str) -> Vec<Live> {
-        let known = self
-            .applied
-            .read(|replicas| replicas.set(broker).map(|set| (set.cluster.clone(), set.master)));
+        let known = self.replicas(|replicas| replicas.set(broker).map(|set| (set.cluster.clone(), set.master)));
         let now_ms = self.now_ms();
         known.map_or_else(Vec::new, |(cluster, master)| {
             self.alive.lock().with_master(&cluster, broker, master, now_ms)

@@ -557,26 +557,26 @@ impl Store {
         // Truncation and topic deletion also move queues.
         let _alone = self.shortening.lock();
         let raw = self.log.check_raw(&self.queues, at, bytes)?;
-        for (queue, to) in raw.rewinds(&self.queues)? {
-            self.rewind(&queue, to, at)?;
+        for queue in raw.begin_again(&self.queues)? {
+            self.begin_again(&queue, at)?;
         }
         self.log.append_raw(&self.queues, &raw)
     }
 
-    /// A queue of a replica goes back, as that of the master did when its topic was deleted and created again. The messages of the deleted topic are in the queue no more.
-    fn rewind(&self, queue: &Arc<ConsumeQueue>, to: QueueOffset, at: LogOffset) -> Result<(), StoreError> {
+    /// A queue of a replica begins again, as that of the master did when its topic was deleted and created again. The messages of the deleted
+    /// topic are in the queue no more.
+    fn begin_again(&self, queue: &Arc<ConsumeQueue>, at: LogOffset) -> Result<(), StoreError> {
         tracing::warn!(
             topic = queue.topic(),
             queue = queue.queue_id(),
             from = %queue.max(),
-            %to,
             %at,
-            "the master has deleted this topic and created it again: its queue goes back"
+            "the master has deleted this topic and created it again: its queue begins again"
         );
         // As in a deletion: recovery tells the records of the deleted topic from those of its successor only behind a checkpoint of ours.
         self.checkpoint_now()?;
         let pause = self.compaction.as_ref().map(Compaction::pause);
-        queue.rewind(to).map_err(|e| queue_error("move", queue, e))?;
+        queue.rewind(QueueOffset(0)).map_err(|e| queue_error("move", queue, e))?;
         match self.compaction.as_ref().zip(pause.as_ref()) {
             Some((compaction, pause)) => compaction.truncate(queue, pause),
             None => Ok(()),

@@ -77,7 +77,6 @@ class Target:
             wait_for(routed, 60, 'the broker is routed to')
         return self
 
-
     def freeze(self):
         os.kill(self.pid, signal.SIGSTOP)
 

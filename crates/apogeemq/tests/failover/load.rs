@@ -25,59 +25,70 @@ struct Acked {
     offset: i64,
 }
 
+/// What the producers share.
+#[derive(Default)]
+struct Noted {
+    acked: Mutex<Vec<Acked>>,
+    /// Messages that were given up.
+    given_up: AtomicUsize,
+    over: AtomicBool,
+}
+
+impl Noted {
+    fn acked(&self, queue: i32, serial: usize, offset: i64) {
+        self.acked.lock().unwrap().push(Acked {
+            at: Instant::now(),
+            queue,
+            serial,
+            offset,
+        });
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+}
+
 /// See the module.
 pub(crate) struct Load {
-    acked: Arc<Mutex<Vec<Acked>>>,
-    over: Arc<AtomicBool>,
-    /// Messages that were given up.
-    given_up: Arc<AtomicUsize>,
+    noted: Arc<Noted>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Load {
     pub(crate) fn start(cluster: &Cluster) -> Self {
-        let (acked, over) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
-        let threads = (0..QUEUES).map(|queue| {
-            let (client, acked, over) = (cluster.client(), Arc::clone(&acked), Arc::clone(&over));
-            std::thread::spawn(move || block_on(produce(client, queue, &acked, &over)))
-        });
-        Self {
-            threads: threads.collect(),
-            acked,
-            over,
-            given_up: Arc::default(),
-        }
+        Self::of(cluster, |client, queue, noted| block_on(produce(client, queue, noted)))
     }
 
     /// Producers that know this broker only, and try each message three times, at once.
     pub(crate) fn start_at(cluster: &Cluster, address: &str) -> Self {
-        let (acked, over, given_up) = (
-            Arc::new(Mutex::default()),
-            Arc::new(AtomicBool::new(false)),
-            Arc::new(AtomicUsize::new(0)),
-        );
+        let address = address.to_owned();
+        Self::of(cluster, move |client, queue, noted| {
+            block_on(insist(client, Queue::at(&address, TOPIC, queue), noted));
+        })
+    }
+
+    fn of(cluster: &Cluster, produce: impl Fn(Client, i32, &Noted) + Clone + Send + 'static) -> Self {
+        let noted = Arc::new(Noted::default());
         let threads = (0..QUEUES).map(|queue| {
-            let (client, acked, over, given_up) = (cluster.client(), Arc::clone(&acked), Arc::clone(&over), Arc::clone(&given_up));
-            let queue = Queue::at(address, TOPIC, queue);
-            std::thread::spawn(move || block_on(insist(client, queue, &acked, &over, &given_up)))
+            let (client, noted, produce) = (cluster.client(), Arc::clone(&noted), produce.clone());
+            std::thread::spawn(move || produce(client, queue, &noted))
         });
         Self {
             threads: threads.collect(),
-            acked,
-            over,
-            given_up,
+            noted,
         }
     }
 
     /// How many messages were given up.
     pub(crate) fn given_up(&self) -> usize {
-        self.given_up.load(Ordering::Acquire)
+        self.noted.given_up.load(Ordering::Acquire)
     }
 
     /// Waits for so many acknowledgements from now on.
     pub(crate) fn until_acknowledged(&self, count: usize) {
-        let (begun, before) = (Instant::now(), self.acked.lock().unwrap().len());
-        while self.acked.lock().unwrap().len() < before + count {
+        let (begun, before) = (Instant::now(), self.noted.acked.lock().unwrap().len());
+        while self.noted.acked.lock().unwrap().len() < before + count {
             assert!(begun.elapsed() < DEADLINE, "nothing is acknowledged any more");
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -87,9 +98,9 @@ impl Load {
     pub(crate) fn until_nothing_is_acknowledged(&self) -> usize {
         let begun = Instant::now();
         loop {
-            let before = self.acked.lock().unwrap().len();
+            let before = self.noted.acked.lock().unwrap().len();
             std::thread::sleep(Duration::from_millis(500));
-            if self.acked.lock().unwrap().len() == before {
+            if self.noted.acked.lock().unwrap().len() == before {
                 return before;
             }
             assert!(begun.elapsed() < DEADLINE, "messages are still acknowledged");
@@ -98,7 +109,7 @@ impl Load {
 
     /// The longest time without an acknowledgement that ends after `moment`.
     pub(crate) fn gap_after(&self, moment: Instant) -> Duration {
-        let mut times: Vec<Instant> = self.acked.lock().unwrap().iter().map(|acked| acked.at).collect();
+        let mut times: Vec<Instant> = self.noted.acked.lock().unwrap().iter().map(|acked| acked.at).collect();
         times.sort();
         let gaps = times.windows(2).filter(|pair| pair[1] > moment).map(|pair| pair[1] - pair[0]);
         gaps.max().unwrap_or_default()
@@ -107,11 +118,11 @@ impl Load {
     /// Stops the producers, reads every queue from the master, and compares: each acknowledged message is at its offset, and those of a
     /// producer are in its order. Returns how many were acknowledged.
     pub(crate) fn stop_and_read(self, client: &Client, master: &str) -> usize {
-        self.over.store(true, Ordering::Release);
+        self.noted.over.store(true, Ordering::Release);
         for thread in self.threads {
             thread.join().unwrap();
         }
-        let acked = std::mem::take(&mut *self.acked.lock().unwrap());
+        let acked = std::mem::take(&mut *self.noted.acked.lock().unwrap());
         for queue in 0..QUEUES {
             let stored = block_on(read(client, &Queue::at(master, TOPIC, queue)));
             for one in acked.iter().filter(|one| one.queue == queue) {
@@ -130,11 +141,11 @@ impl Load {
     }
 }
 
-async fn produce(client: Client, id: i32, acked: &Mutex<Vec<Acked>>, over: &AtomicBool) {
+async fn produce(client: Client, id: i32, noted: &Noted) {
     let producer = Producer::new(&client, "writers");
     let mut serial = 0;
     let mut master: Option<String> = None;
-    while !over.load(Ordering::Acquire) {
+    while !noted.is_over() {
         let Some(address) = &master else {
             tokio::time::sleep(Duration::from_millis(2)).await;
             master = find_master(&client).await;
@@ -144,22 +155,17 @@ async fn produce(client: Client, id: i32, acked: &Mutex<Vec<Acked>>, over: &Atom
         let queue = Queue::at(address, TOPIC, id);
         let send = producer.send_to(&queue, Message::new(TOPIC, format!("{id}-{serial}")));
         match tokio::time::timeout(PATIENCE, send).await {
-            Ok(Ok(sent)) if sent.stored == Stored::Confirmed => acked.lock().unwrap().push(Acked {
-                at: Instant::now(),
-                queue: id,
-                serial,
-                offset: sent.offset,
-            }),
+            Ok(Ok(sent)) if sent.stored == Stored::Confirmed => noted.acked(id, serial, sent.offset),
             _ => master = None,
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-async fn insist(client: Client, queue: Queue, acked: &Mutex<Vec<Acked>>, over: &AtomicBool, given_up: &AtomicUsize) {
+async fn insist(client: Client, queue: Queue, noted: &Noted) {
     let producer = Producer::new(&client, "writers");
     let mut serial = 0;
-    while !over.load(Ordering::Acquire) {
+    while !noted.is_over() {
         serial += 1;
         let mut failures = Vec::new();
         while failures.len() < 3 {
@@ -168,12 +174,7 @@ async fn insist(client: Client, queue: Queue, acked: &Mutex<Vec<Acked>>, over: &
                 .await
             {
                 Ok(sent) if sent.stored == Stored::Confirmed => {
-                    acked.lock().unwrap().push(Acked {
-                        at: Instant::now(),
-                        queue: queue.id,
-                        serial,
-                        offset: sent.offset,
-                    });
+                    noted.acked(queue.id, serial, sent.offset);
                     break;
                 }
                 other => failures.push(format!("{other:?}")),
@@ -181,7 +182,7 @@ async fn insist(client: Client, queue: Queue, acked: &Mutex<Vec<Acked>>, over: &
         }
         if failures.len() == 3 {
             eprintln!("given up: {failures:?}");
-            given_up.fetch_add(1, Ordering::AcqRel);
+            noted.given_up.fetch_add(1, Ordering::AcqRel);
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

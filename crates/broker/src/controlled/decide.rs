@@ -298,10 +298,9 @@ impl Decisions {
                 // The other one takes messages before this one hears of it.
                 self.gave_up = true;
                 running.give_up();
-            }
-            match is_leaving {
-                true => tracing::info!(to, "this master is to stop: another in-sync replica is to be the master"),
-                false => tracing::error!(to, "this master cannot store messages: another in-sync replica is to be the master"),
+                tracing::info!(to, "this master is to stop: another in-sync replica is to be the master");
+            } else {
+                tracing::error!(to, "this master cannot store messages: another in-sync replica is to be the master");
             }
             self.step = Step::HandOver { sent_ms: now_ms };
             let gave_up = is_leaving.then_some(epoch);

@@ -204,14 +204,13 @@ impl ControlledBroker {
 impl ControlledBroker {
     /// Returns when clients do not need this broker any more, or it cannot be helped.
     fn hand_over(&self) {
-        let in_time = |core: &Core| core.settings.current().hand_over_time;
-        let Some(at_most) = self.shared.with(|core| has_successor(core).then(|| in_time(core))).flatten() else {
+        let at_most = self
+            .shared
+            .with(|core| has_successor(core).then(|| core.settings.current().hand_over_time));
+        let Some(at_most) = at_most.flatten().filter(|time| !time.is_zero()) else {
             return;
         };
         let begun = Instant::now();
-        if at_most.is_zero() {
-            return;
-        }
         self.shared.is_leaving.store(true, Ordering::Release);
         self.shared.poke.notify_one();
         let is_slave = || self.shared.with(|core| core.role.is_slave());

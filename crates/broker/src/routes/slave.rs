@@ -16,13 +16,6 @@ pub(super) struct Allowed {
 /// `slaveReadEnable`, or `enableSlaveActingMaster`: consumers whose route is old ask a slave that acted for some time after its master is back.
 pub(super) fn refusal(code: RequestCode, allowed: Allowed) -> Option<Refusal> {
     use RequestCode as Code;
-    // Compat: the code has Apache's clients try another broker.
-    let busy = |why: &str| {
-        Refusal::new(
-            ResponseCode::SystemBusy,
-            format!("[REJECTREQUEST]system busy, start flow control for a while: {why}"),
-        )
-    };
     let unavailable = |code, what: &str| Refusal::new(code, format!("this broker is a slave and {what}; ask the master"));
     match code {
         Code::SendMessage | Code::SendMessageV2 | Code::SendBatchMessage | Code::ConsumerSendMsgBack => {
@@ -44,4 +37,12 @@ pub(super) fn refusal(code: RequestCode, allowed: Allowed) -> Option<Refusal> {
         | Code::LiteSubscriptionCtl => Some(unavailable(ResponseCode::ServiceNotAvailable, "stores nothing")),
         _ => None,
     }
+}
+
+/// Compat: the code has Apache's clients try another broker.
+pub(super) fn busy(why: &str) -> Refusal {
+    Refusal::new(
+        ResponseCode::SystemBusy,
+        format!("[REJECTREQUEST]system busy, start flow control for a while: {why}"),
+    )
 }

@@ -7,11 +7,12 @@
 //! `forwardTimeout`. In a message that was passed on, the address of its producer is this broker's.
 
 use super::answering::Expected;
+use super::slave::busy;
 use super::{Handled, Routes};
 use crate::errors::Refusal;
+use crate::peers::Peers;
 use crate::place::Elected;
 use crate::reply::Reply;
-use net::client::{Peer, PeerOptions};
 use net::session::Connector;
 use protocol::{Frame, RequestCode, ResponseCode};
 use std::sync::Arc;
@@ -28,8 +29,9 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 /// The connection to the master.
 pub(crate) struct ToMaster {
-    connector: Option<Arc<dyn Connector>>,
-    peer: tokio::sync::Mutex<Option<(String, Arc<Peer>)>>,
+    peers: Peers,
+    /// Held while it is opened, so that there is one.
+    connecting: tokio::sync::Mutex<()>,
     /// Bytes of requests that wait for its answer.
     waiting: AtomicUsize,
 }
@@ -41,8 +43,8 @@ impl ToMaster {
     /// Without a connection yet; those to come are of `connector`, or plain.
     pub(crate) fn new(connector: Option<Arc<dyn Connector>>) -> Self {
         Self {
-            connector,
-            peer: tokio::sync::Mutex::default(),
+            peers: Peers::new(connector),
+            connecting: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -70,9 +72,13 @@ impl ToMaster {
     }
 
     async fn ask_at(&self, address: &str, frame: &Frame, left: Duration) -> Result<Result<Frame, NotYet>, Refusal> {
-        let peer = match self.reach(address, left).await {
+        let connected = {
+            let _one = self.connecting.lock().await;
+            self.peers.to(address, left).await
+        };
+        let peer = match connected {
             Ok(peer) => peer,
-            Err(why) => return Ok(Err(why)),
+            Err(error) => return Ok(Err(NotYet(error.to_string()))),
         };
         if frame.is_oneway() {
             // Nobody hears of an error.
@@ -88,29 +94,6 @@ impl ToMaster {
             }
         }
     }
-
-    async fn reach(&self, address: &str, left: Duration) -> Result<Arc<Peer>, NotYet> {
-        let mut known = self.peer.lock().await;
-        if let Some((_, peer)) = known.as_ref().filter(|(of, peer)| of == address && !peer.is_closed()) {
-            return Ok(Arc::clone(peer));
-        }
-        let options = PeerOptions {
-            connector: self.connector.clone(),
-            connect_timeout: left,
-            ..PeerOptions::default()
-        };
-        let peer = Peer::connect(address, options).await.map_err(|error| NotYet(error.to_string()))?;
-        let (_, peer) = known.insert((address.to_owned(), Arc::new(peer)));
-        Ok(Arc::clone(peer))
-    }
-}
-
-// Compat: the code has Apache's clients try another broker.
-fn busy(why: &str) -> Refusal {
-    Refusal::new(
-        ResponseCode::SystemBusy,
-        format!("[REJECTREQUEST]system busy, start flow control for a while: {why}"),
-    )
 }
 
 /// Whether a request may go on to the master: those that neither wait there for messages nor belong to the client's connection.

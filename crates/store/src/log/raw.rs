@@ -84,18 +84,19 @@ impl RawRecords<'_> {
         self.moves_queues
     }
 
-    /// The queues that go back to their beginning: their topic was deleted and created again, on the master.
-    pub(crate) fn rewinds(&self, queues: &QueueTable) -> Result<Vec<(Arc<ConsumeQueue>, QueueOffset)>, RawAppendError> {
-        let mut found: Vec<(Arc<ConsumeQueue>, QueueOffset)> = Vec::new();
+    /// The queues that begin again, at offset 0: their topic was deleted and created again, on the master.
+    pub(crate) fn begin_again(&self, queues: &QueueTable) -> Result<Vec<Arc<ConsumeQueue>>, RawAppendError> {
+        let mut found: Vec<Arc<ConsumeQueue>> = Vec::new();
         for record in self.records.iter().filter(|record| sys_flag::is_in_queue(record.sys_flag)) {
             let indexed = Indexed::of(record.properties);
             let light = queues.has_light_queues().then(|| queue::places(record.topic, &indexed));
             let light = light.into_iter().flatten().map(|(name, offset)| (name, 0, QueueOffset(offset)));
-            for (topic, queue_id, offset) in std::iter::once((record.topic, record.queue_id, record.queue_offset)).chain(light) {
+            let all = std::iter::once((record.topic, record.queue_id, record.queue_offset)).chain(light);
+            for (topic, queue_id, _) in all.filter(|(_, _, offset)| *offset == QueueOffset(0)) {
                 let Some(queue) = queues.find(topic, queue_id) else { continue };
-                let is_first = !found.iter().any(|(known, _)| Arc::ptr_eq(known, &queue));
-                if is_first && goes_back(&queue, offset, record)? {
-                    found.push((queue, offset));
+                let is_known = found.iter().any(|known| Arc::ptr_eq(known, &queue));
+                if !is_known && begins_again(&queue, record)? {
+                    found.push(queue);
                 }
             }
         }
@@ -334,12 +335,13 @@ impl<'b> NextOffsets<'b> {
     }
 }
 
-/// Whether a queue, all of whose messages are published, begins again with this message.
-fn goes_back(queue: &ConsumeQueue, offset: QueueOffset, record: &Record<'_>) -> Result<bool, RawAppendError> {
-    if offset != QueueOffset(0) || queue.assigned() == offset || queue.assigned() != queue.max() {
+/// Whether a queue, all of whose messages are published, begins again with this message, which has its offset 0.
+fn begins_again(queue: &ConsumeQueue, record: &Record<'_>) -> Result<bool, RawAppendError> {
+    let first = QueueOffset(0);
+    if queue.assigned() == first || queue.assigned() != queue.max() {
         return Ok(false);
     }
-    let holds = queue.holds(offset, record.log_offset);
+    let holds = queue.holds(first, record.log_offset);
     Ok(!holds.map_err(|e| crate::store::queue_error("read", queue, e))?)
 }
 
