@@ -13,7 +13,7 @@ use std::time::Duration;
 use store::disk::Disk;
 use store::disk::simulated::SimulatedDisk;
 use store::inspect::{InspectOptions, check};
-use store::{FlushMode, RawAppendError, ReadSource, Store, StoreError, StoreOptions};
+use store::{Completion, FlushMode, RawAppendError, ReadSource, Store, StoreError, StoreOptions};
 
 const FILE: i64 = 4096;
 
@@ -504,6 +504,42 @@ fn a_truncated_store_ends_at_any_record_and_goes_on_there() {
             must_be_whole(&disk, mode, &format!("{mode:?}, {to}, closed"));
         }
     }
+}
+
+/// The log is cut behind messages that are written, and that readers may not see yet.
+#[test]
+fn messages_that_wait_to_be_confirmed_keep_their_offsets_through_a_truncation() {
+    let (master_disk, replica_disk) = (SimulatedDisk::new(1), SimulatedDisk::new(2));
+    let master = open(Arc::new(master_disk.clone()), options(FlushMode::Async)).unwrap();
+    let mut bounded = options(FlushMode::Async);
+    bounded.log.is_bounded = true;
+    let replica = open(Arc::new(replica_disk), bounded).unwrap();
+    let ends: Vec<LogOffset> = (0..6)
+        .map(|n| {
+            send(&master, "a", 0, &format!("{n}")).unwrap();
+            master.log_range().1
+        })
+        .collect();
+    let take = |(at, bytes): &(LogOffset, Bytes)| {
+        let ticket = replica.append_raw(*at, bytes).unwrap();
+        let (done, outcome) = mpsc::channel();
+        let later = || -> Completion { Box::new(move |told| done.send(told).unwrap()) };
+        let told = replica.complete_here(ticket, false, later);
+        told.unwrap_or_else(|| outcome.recv_timeout(Duration::from_secs(20)).unwrap())
+            .unwrap();
+    };
+    let records = chunks(&master_disk, 0, ends[5].0, 1);
+    records[..5].iter().for_each(take);
+    replica.raise_bound(ends[1]);
+    assert_eq!(bodies(&replica, "a", 0, 0), ["0", "1"]);
+    // 2 and 3 wait, 4 is cut off.
+    replica.truncate(ends[3]).unwrap();
+    assert_eq!(bodies(&replica, "a", 0, 0), ["0", "1"]);
+    records[4..].iter().for_each(take);
+    replica.raise_bound(ends[5]);
+    assert_eq!(bodies(&replica, "a", 0, 0), ["0", "1", "2", "3", "4", "5"]);
+    replica.close().unwrap();
+    master.close().unwrap();
 }
 
 #[test]

@@ -143,9 +143,13 @@ impl Unconfirmed {
         self.publishing.lock()
     }
 
-    /// Drops messages from `to` on.
+    /// Drops messages from `to` on. Those that still wait have their queue offsets already, which the truncated queues do not know.
     pub(super) fn truncate(&self, to: LogOffset) {
-        self.batches.lock().retain_mut(|batch| batch.truncate(to));
+        let mut batches = self.batches.lock();
+        batches.retain_mut(|batch| batch.truncate(to));
+        for waiting in batches.iter().flat_map(|batch| &batch.entries) {
+            waiting.queue.assigned_before(waiting.queue_offset.plus(1));
+        }
     }
 }
 

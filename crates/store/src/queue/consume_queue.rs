@@ -245,6 +245,11 @@ impl ConsumeQueue {
         Ok(self.entry_at(offset)?.is_some_and(|entry| entry.log_offset == at.0))
     }
 
+    /// All offsets below this one are assigned. Only while nothing is appended.
+    pub(crate) fn assigned_before(&self, next: QueueOffset) {
+        self.assigned.fetch_max(next.0, Ordering::Relaxed);
+    }
+
     /// The queue offset that is assigned next.
     #[must_use]
     pub fn assigned(&self) -> QueueOffset {
