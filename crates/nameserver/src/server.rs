@@ -1,5 +1,6 @@
 //! The name server as a service of `net`: its parts, its threads and its life. The match on the request code is in `dispatch.rs`.
 
+use std::hash::RandomState;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -77,6 +78,8 @@ pub struct NameServer {
     /// Thread for requests that wait for the disk. A disk that hangs does not delay registrations.
     pub(crate) disk: Pool,
     pub(crate) notifier: Notifier,
+    /// Key of the hashes by which repeated registrations are recognised.
+    pub(crate) fingerprints: RandomState,
     pub(crate) scan_waker: ScanWaker,
     started_ms: i64,
     weak_self: Weak<Self>,
@@ -147,6 +150,7 @@ impl NameServer {
             route_cache: AnswerCache::default(),
             list_cache: AnswerCache::default(),
             notifier: Notifier::new(options.connector),
+            fingerprints: RandomState::new(),
             scan_waker: ScanWaker::default(),
             weak_self: Weak::clone(weak_self),
         }))

@@ -131,6 +131,33 @@ fn a_slave_gets_its_master_and_brokers_the_order_configuration() {
 }
 
 #[test]
+fn a_repeated_registration_is_a_heartbeat_and_brings_back_what_was_deleted() {
+    with_server(async |fixture: Fixture| {
+        let (master, slave) = (fixture.dial("127.0.0.1").await, fixture.dial("127.0.0.1").await);
+        let body = topics(&["orders", "other"], 1);
+        let register_both = async || {
+            succeed(&master, register(0, "10.0.0.1:10911", &body, false)).await;
+            let answer = succeed(&slave, register(1, "10.0.0.2:10911", &body, false)).await;
+            assert_eq!(answer.ext.text("masterAddr"), Some("10.0.0.1:10911"));
+        };
+        for _ in 0..3 {
+            register_both().await;
+            fixture.now_ms.fetch_add(100_000, Ordering::Relaxed);
+            fixture.names.tick(fixture.now_ms.load(Ordering::Relaxed));
+            assert_eq!(fixture.names.live_brokers(), 2);
+        }
+        let delete = Frame::request(RequestCode::DeleteTopicInNamesrv).with_field("topic", "orders");
+        succeed(&master, delete).await;
+        assert_eq!(ask(&master, route("orders")).await.code, 17);
+        register_both().await;
+        succeed(&master, route("orders")).await;
+        // The same topics, by another address.
+        succeed(&master, register(0, "10.0.0.3:10911", &body, false)).await;
+        assert!(text(&succeed(&master, route("orders")).await).contains("10.0.0.3:10911"));
+    });
+}
+
+#[test]
 fn a_closed_connection_and_silence_remove_a_broker() {
     with_server(async |fixture: Fixture| {
         let client = fixture.dial("127.0.0.1").await;

@@ -1,5 +1,6 @@
 //! Requests of brokers: register (103), unregister (104), compare data versions (322), heartbeat (904).
 
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use net::{Connection, Gate};
@@ -12,8 +13,9 @@ use protocol::{DataVersion, Frame, json};
 
 use crate::error::RequestError;
 use crate::names::{checked, is_valid, truncated};
-use crate::routes::{Queues, Registered, Registration};
+use crate::routes::{Queues, Registered, Registration, Repetition, Unchanged};
 use crate::server::{NameServer, Served};
+use crate::settings::NamesrvSettings;
 
 /// Version ordinal of 3.0.11: older brokers send their topics without an envelope.
 const V3_0_11: i32 = 22;
@@ -60,10 +62,23 @@ fn check_identity(cluster: &str, broker: &str, address: &str, id: i64) -> Result
     if id < 0 { Err(RequestError::BrokerId(id)) } else { Ok(()) }
 }
 
-fn register_now(names: &NameServer, connection: u64, request: &Frame, mut answer: Frame) -> Result<Frame, RequestError> {
+fn register_now(names: &NameServer, connection: u64, request: &Frame, answer: Frame) -> Result<Frame, RequestError> {
     let header = RegisterBrokerHeader::decode(&request.ext)?;
-    check_body(&header, request)?;
     let settings = names.settings.current();
+    let fingerprint = fingerprint(names, request, &settings);
+    let repetition = Repetition {
+        cluster: header.cluster_name,
+        broker_name: header.broker_name,
+        address: header.broker_addr,
+        connection,
+        fingerprint,
+    };
+    let now_ms = names.now_ms();
+    let repeated = names.routes.write().repeat(&repetition, now_ms);
+    if let Some(repeated) = repeated {
+        return Ok(registered_answer(names, &settings, &repeated, answer));
+    }
+    check_body(&header, request)?;
     let body = body(&header, request, settings.max_registration_bytes)?;
     let topics = RegisteredTopics::of(&body);
     topics.report(&header);
@@ -94,9 +109,10 @@ fn register_now(names: &NameServer, connection: u64, request: &Frame, mut answer
         complete: settings.delete_topic_with_broker_registration,
         invalid: topics.invalid.0,
         topics: topics.valid,
+        fingerprint: Some(fingerprint),
     };
-    let registered = apply(names, &registration)?;
-    names.notify_min_id_changes(registered.min_id_change);
+    let mut registered = apply(names, &registration)?;
+    names.notify_min_id_changes(registered.min_id_change.take());
     if let Some(left_out) = registered.left_out {
         static GATE: Gate = Gate::new();
         if let Some(others) = GATE.open() {
@@ -111,6 +127,19 @@ fn register_now(names: &NameServer, connection: u64, request: &Frame, mut answer
             first: truncated(first).to_owned(),
         });
     }
+    Ok(registered_answer(names, &settings, &registered, answer))
+}
+
+/// Hash of all that decides what a registration changes.
+fn fingerprint(names: &NameServer, request: &Frame, settings: &NamesrvSettings) -> u64 {
+    let mut hasher = names.fingerprints.build_hasher();
+    request.ext.iter().for_each(|field| field.hash(&mut hasher));
+    (request.version, settings.delete_topic_with_broker_registration).hash(&mut hasher);
+    request.body.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn registered_answer(names: &NameServer, settings: &NamesrvSettings, registered: &Registered, mut answer: Frame) -> Frame {
     let master = registered.master.as_ref();
     RegisterBrokerReply {
         ha_server_addr: master.map(|master| master.ha_address.as_str()),
@@ -120,9 +149,9 @@ fn register_now(names: &NameServer, connection: u64, request: &Frame, mut answer
     if settings.return_order_topic_config_to_broker
         && let Some(table) = names.kv.list(ORDER_TOPIC_CONFIG)
     {
-        answer.body = names.order_table(table, &settings);
+        answer.body = names.order_table(table, settings);
     }
-    Ok(answer)
+    answer
 }
 
 /// The topics of a registration.
@@ -182,9 +211,11 @@ pub(super) fn clamp_queues(read: i32, write: i32, perm: i32, sys_flag: i32) -> Q
 
 fn apply(names: &NameServer, registration: &Registration<'_>) -> Result<Registered, RequestError> {
     let now_ms = names.now_ms();
+    let mut compared = Unchanged::default();
+    while names.routes.read().compare(registration, &mut compared) {}
     let mut routes = names.routes.write();
     let nobody = routes.live_brokers() == 0;
-    let registered = routes.register(registration, now_ms)?;
+    let registered = routes.register_compared(registration, &compared, now_ms)?;
     drop(routes);
     if nobody {
         names.scan_waker.wake();

@@ -31,9 +31,11 @@ mod lookup;
 mod permission;
 mod register;
 mod removal;
+mod repeat;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod unchanged;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +47,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub use lists::{Clusters, ListStamp, Units};
 pub use lookup::{Stamp, retain_zone};
 pub use register::{LeftOut, Master, MinIdChange, Refused, Registered, Registration};
+pub use repeat::Repetition;
+pub use unchanged::Unchanged;
 
 /// Heartbeat timeout of brokers that do not set one, ms.
 pub const DEFAULT_HEARTBEAT_TIMEOUT_MS: i64 = 120_000;
@@ -106,11 +110,21 @@ struct BrokerGroup {
     permission: permission::WritePermChanges,
     /// Time of the last warning that two processes use one id, ms.
     warned_ms: Option<i64>,
+    /// Incremented with every change of its processes, topics and their permissions.
+    changes: u64,
 }
 
 impl BrokerGroup {
     fn holds(&self, id: i64, process: &BrokerProcess) -> bool {
         self.members.get(&id).is_some_and(|known| **known == *process)
+    }
+
+    /// Queues with the permission that operators left them.
+    fn queues(&self, on_broker: &BrokerQueues) -> Queues {
+        Queues {
+            perm: self.permission.of(on_broker),
+            ..on_broker.queues
+        }
     }
 
     fn lowest_id(&self) -> Option<i64> {
@@ -130,6 +144,8 @@ struct LiveBroker {
     complete: bool,
     connection: u64,
     ha_address: Box<str>,
+    /// The last registration's fingerprint, and its name's `changes` after it. `None`: a repetition may change something.
+    repeatable: Option<(u64, u64)>,
 }
 
 impl LiveBroker {
@@ -159,6 +175,10 @@ struct Topic {
 impl Topic {
     fn position(&self, broker_name: &str) -> Result<usize, usize> {
         self.brokers.binary_search_by(|on_broker| (*on_broker.broker).cmp(broker_name))
+    }
+
+    fn on(&self, broker_name: &str) -> Option<&BrokerQueues> {
+        self.brokers.get(self.position(broker_name).ok()?)
     }
 
     fn has(&self, broker_name: &str) -> bool {

@@ -67,6 +67,7 @@ impl Routes {
         if change(&mut broker.permission, version) {
             self.last_version = version;
             self.brokers_version += 1;
+            broker.changes += 1;
         }
         i32::try_from(broker.topics.len()).unwrap_or(i32::MAX)
     }

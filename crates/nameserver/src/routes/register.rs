@@ -9,7 +9,7 @@ use protocol::static_topic::QueueMapping;
 use protocol::topic::perm;
 use rustc_hash::FxHashSet;
 
-use super::{BrokerGroup, BrokerProcess, DEFAULT_HEARTBEAT_TIMEOUT_MS, LiveBroker, Queues, Routes, cost};
+use super::{BrokerGroup, BrokerProcess, DEFAULT_HEARTBEAT_TIMEOUT_MS, LiveBroker, Queues, Routes, Unchanged, cost};
 
 /// Maximum number of brokers that are notified of a new lowest id. Names have a few.
 const MAX_RECIPIENTS: usize = 64;
@@ -49,6 +49,8 @@ pub struct Registration<'a> {
     pub complete: bool,
     /// Number of topics that are not in `topics` because their names are invalid. If there are any, the broker has to register again.
     pub invalid: usize,
+    /// Hash of all that the registration consists of, for [`Routes::repeat`]; `None`: it is not recognised when it is repeated.
+    pub fingerprint: Option<u64>,
 }
 
 /// The master of a slave that registered.
@@ -140,6 +142,14 @@ impl Routes {
     /// # Errors
     /// [`Refused`] over a limit, or for a single topic of an unknown broker; nothing has changed.
     pub fn register(&mut self, new: &Registration<'_>, now_ms: i64) -> Result<Registered, Refused> {
+        self.register_compared(new, &Unchanged::default(), now_ms)
+    }
+
+    /// As [`Self::register`], with topics compared by [`Self::compare`] before.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub fn register_compared(&mut self, new: &Registration<'_>, compared: &Unchanged, now_ms: i64) -> Result<Registered, Refused> {
         let name = self.name(new.broker_name).unwrap_or_else(|| new.broker_name.into());
         let process = Arc::new(BrokerProcess::new(new.cluster, name, new.address));
         self.check_bounds(new, &process)?;
@@ -161,16 +171,17 @@ impl Routes {
         self.set_member(new, &process, now_ms);
         let first = !known_id;
         let left_out = if self.owns_topics(new) {
-            self.register_topics(new, &process, first)
+            self.register_topics(new, compared, &process, first)
         } else {
             None
         };
         self.set_live(new, &process, now_ms, left_out.is_none() && new.invalid == 0);
+        self.set_repeatable(new, &process);
         if let Some(servers) = new.filter_servers {
             self.set_filter_servers(&process, servers);
         }
         Ok(Registered {
-            master: self.master_of(new),
+            master: self.master_of(new.broker_name, new.broker_id),
             stale: false,
             left_out,
             min_id_change: (new.broker_id < min_before).then(|| self.new_lowest_id(new)).flatten(),
@@ -243,10 +254,12 @@ impl Routes {
             let acting_master = new.acting_master.unwrap_or(false);
             let same = broker.acting_master == acting_master && broker.zone.as_deref() == new.zone;
             self.brokers_version += u64::from(!same);
+            broker.changes += u64::from(!same);
             broker.acting_master = acting_master;
             broker.zone = new.zone.map(Into::into);
             if broker.lowest_id() == Some(new.broker_id) && *broker.cluster != *new.cluster {
                 self.brokers_version += 1;
+                broker.changes += 1;
                 broker.cluster = new.cluster.into();
             }
         }
@@ -258,6 +271,7 @@ impl Routes {
             broker.cluster = process.cluster.clone();
         }
         broker.members.insert(id, Arc::clone(process));
+        broker.changes += 1;
         self.brokers_version += 1;
         let names = self.clusters.entry(process.cluster.clone()).or_default();
         *names.entry(Arc::clone(name)).or_default() += 1;
@@ -294,8 +308,14 @@ impl Routes {
         new.acting_master.is_some() && new.broker_id != MASTER_ID && lowest == Some(new.broker_id)
     }
 
-    fn register_topics(&mut self, new: &Registration<'_>, process: &BrokerProcess, first: bool) -> Option<LeftOut> {
+    fn register_topics(&mut self, new: &Registration<'_>, compared: &Unchanged, process: &BrokerProcess, first: bool) -> Option<LeftOut> {
         let name = &process.name;
+        let is_unchanged = |at: usize| self.brokers.get(name).is_some_and(|broker| compared.has(at, broker));
+        let differing: Vec<_> = (0..)
+            .zip(&new.topics)
+            .filter(|(at, _)| !is_unchanged(*at))
+            .map(|(_, topic)| topic)
+            .collect();
         if new.complete && new.mappings.is_empty() {
             self.remove_missing_topics(new, name);
         }
@@ -304,7 +324,7 @@ impl Routes {
         let read_only = new.acting_master == Some(true) && self.is_prime_slave(new);
         let mut left_out: Option<LeftOut> = None;
         let mut leave_out = |why| left_out.get_or_insert(LeftOut { topics: 0, why }).topics += 1;
-        for (topic, queues) in &new.topics {
+        for (topic, queues) in differing {
             if changed || self.topics.get(*topic).is_none_or(|known| !known.has(name)) {
                 let perm = if read_only { queues.perm & !perm::WRITE } else { queues.perm };
                 if let Err(why) = self.set_queues(topic, name, Queues { perm, ..*queues }) {
@@ -348,6 +368,7 @@ impl Routes {
             complete,
             connection: new.connection,
             ha_address: new.ha_address.into(),
+            repeatable: None,
         };
         self.bytes += cost::live(process, &live);
         let before = self.live.insert(Arc::clone(process), live);
@@ -373,11 +394,12 @@ impl Routes {
         }
     }
 
-    fn master_of(&self, new: &Registration<'_>) -> Option<Master> {
-        if new.broker_id == MASTER_ID {
+    /// The master of a slave, if it is registered.
+    pub(super) fn master_of(&self, broker_name: &str, broker_id: i64) -> Option<Master> {
+        if broker_id == MASTER_ID {
             return None;
         }
-        let process = self.brokers.get(new.broker_name)?.members.get(&MASTER_ID)?;
+        let process = self.brokers.get(broker_name)?.members.get(&MASTER_ID)?;
         let live = self.live.get(process)?;
         Some(Master {
             address: process.address.to_string(),

@@ -108,9 +108,9 @@ impl Routes {
 
     /// Removes a broker id of a name, and the name from the cluster if it was its last id there.
     pub(super) fn remove_member(&mut self, name: &Arc<str>, id: i64) {
-        let Some(process) = self.brokers.get_mut(name).and_then(|broker| broker.members.remove(&id)) else {
-            return;
-        };
+        let Some(broker) = self.brokers.get_mut(name) else { return };
+        let Some(process) = broker.members.remove(&id) else { return };
+        broker.changes += 1;
         self.brokers_version += 1;
         let Some(names) = self.clusters.get_mut(&process.cluster) else {
             return;

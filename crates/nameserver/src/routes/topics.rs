@@ -35,6 +35,7 @@ impl Routes {
             let is_removed = is_removed(&on_broker.broker);
             if is_removed && let Some(broker) = self.brokers.get_mut(&on_broker.broker) {
                 broker.topics.remove(&shared);
+                broker.changes += 1;
             }
             !is_removed
         });
@@ -94,8 +95,7 @@ impl Routes {
             && let Ok(at) = known.position(broker_name)
             && let Some(on_broker) = known.brokers.get_mut(at)
         {
-            let perm = broker.permission.of(on_broker);
-            if (Queues { perm, ..on_broker.queues }) == queues {
+            if broker.queues(on_broker) == queues {
                 return Ok(());
             }
             (on_broker.queues, on_broker.set_at) = (queues, version);
@@ -123,6 +123,7 @@ impl Routes {
             self.bytes += cost;
         }
         broker.permission.set(version);
+        broker.changes += 1;
         self.last_version = version;
         Ok(())
     }
@@ -167,6 +168,7 @@ impl Routes {
         }
         if let Some(broker) = self.brokers.get_mut(broker_name) {
             broker.topics.remove(topic);
+            broker.changes += 1;
         }
         true
     }

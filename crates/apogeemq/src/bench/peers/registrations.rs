@@ -7,6 +7,7 @@ use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hdrhistogram::Histogram;
 use protocol::register::{RegisterBrokerBody, RegisterBrokerHeader};
 use protocol::route::{RouteHeader, TopicRoute};
@@ -32,7 +33,7 @@ const CHANGE_PAUSE: Duration = Duration::from_millis(200);
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(arguments: &RegistrationsArguments) -> Result<Figures, Failure> {
-    let brokers = Brokers::new(arguments);
+    let brokers = Brokers::new(arguments.brokers, arguments.topics, arguments.spread, arguments.queues);
     let mut figures = Figures::new(describe(arguments), arguments.output.pid);
     let before = figures.memory("before");
     let sockets = connect_all(&arguments.namesrv, arguments.brokers)?;
@@ -41,7 +42,7 @@ pub(crate) fn run(arguments: &RegistrationsArguments) -> Result<Figures, Failure
     for part in numbered.chunks(arguments.at_once as usize) {
         let requests = part
             .iter()
-            .map(|(socket, number)| (socket.clone(), iter::once(brokers.registration(*number, 0))));
+            .map(|(socket, number)| (socket.clone(), iter::once(brokers.registration(*number))));
         registered = registered.and(ask_all(requests.collect(), 1)?);
     }
     figures.add("registered_s", registered.seconds);
@@ -53,7 +54,7 @@ pub(crate) fn run(arguments: &RegistrationsArguments) -> Result<Figures, Failure
     let (clock, window) = (Clock::start(), arguments.span.window());
     let again = numbered.into_iter().map(|(socket, number)| {
         let brokers = brokers.clone();
-        (socket, move || brokers.registration(number, 0))
+        (socket, move || brokers.registration(number))
     });
     let schedule = every(arguments.interval, u64::from(arguments.brokers));
     let again = Load::start(again.collect(), schedule, clock, window)?;
@@ -98,16 +99,21 @@ struct Brokers {
     count: u32,
     topics: u32,
     spread: u32,
-    queues: i32,
+    /// Bodies of the registrations, one for all brokers with the same topics.
+    bodies: Arc<[Bytes]>,
 }
 
 impl Brokers {
-    fn new(arguments: &RegistrationsArguments) -> Self {
+    fn new(count: u32, topics: u32, spread: u32, queues: u16) -> Self {
+        let body = |first| {
+            let configs = (0..topics).map(|number| TopicConfig::new(topic(first, number), i32::from(queues)));
+            body(0, configs)
+        };
         Self {
-            count: arguments.brokers,
-            topics: arguments.topics,
-            spread: arguments.spread,
-            queues: i32::from(arguments.queues),
+            count,
+            topics,
+            spread,
+            bodies: (0..count).step_by(spread as usize).map(body).collect(),
         }
     }
 
@@ -117,16 +123,19 @@ impl Brokers {
     }
 
     fn topic(&self, broker: u32, topic: u32) -> String {
-        format!("BenchTopic_{:05}_{topic:05}", self.first(broker))
+        self::topic(self.first(broker), topic)
     }
 
-    fn registration(&self, broker: u32, version: i64) -> Frame {
-        let configs = (0..self.topics).map(|topic| TopicConfig::new(self.topic(broker, topic), self.queues));
-        registration(broker, version, configs)
+    fn registration(&self, broker: u32) -> Frame {
+        registration(broker, self.bodies[(broker / self.spread) as usize].clone())
     }
 }
 
-fn registration(broker: u32, version: i64, topics: impl Iterator<Item = TopicConfig>) -> Frame {
+fn topic(first: u32, number: u32) -> String {
+    format!("BenchTopic_{first:05}_{number:05}")
+}
+
+fn body(version: i64, topics: impl Iterator<Item = TopicConfig>) -> Bytes {
     let mut body = RegisterBrokerBody::default();
     body.topics.data_version = DataVersion {
         counter: version,
@@ -134,6 +143,10 @@ fn registration(broker: u32, version: i64, topics: impl Iterator<Item = TopicCon
         timestamp: 1,
     };
     body.topics.topic_config_table = topics.map(|topic| (topic.topic_name.clone(), topic)).collect();
+    body.encode(false).into()
+}
+
+fn registration(broker: u32, body: Bytes) -> Frame {
     let mut frame = Frame::request(RequestCode::RegisterBroker);
     RegisterBrokerHeader {
         broker_name: &format!("bench-broker-{broker:05}"),
@@ -147,7 +160,7 @@ fn registration(broker: u32, version: i64, topics: impl Iterator<Item = TopicCon
         body_crc32: None,
     }
     .encode(&mut frame.ext);
-    frame.with_body(body.encode(false))
+    frame.with_body(body)
 }
 
 /// Requests for routes of topics by chance.
@@ -228,7 +241,7 @@ impl Changes {
     fn change(&mut self, queues: i32, clock: Clock) -> Result<u64, Failure> {
         let topic = |number: u32| TopicConfig::new(format!("BenchChange_{number:05}"), if number == 0 { queues } else { 4 });
         let version = clock.now_us() as i64;
-        let frame = registration(self.number, version, (0..self.topics).map(topic));
+        let frame = registration(self.number, body(version, (0..self.topics).map(topic)));
         let limit_us = clock.now_us() + CHANGE_LIMIT.as_micros() as u64;
         self.broker.ask(&frame)?;
         while clock.now_us() < limit_us {
@@ -248,14 +261,9 @@ mod tests {
 
     #[test]
     fn neighbours_share_their_topics_and_routes_ask_for_topics_that_exist() {
-        let brokers = Brokers {
-            count: 10,
-            topics: 3,
-            spread: 4,
-            queues: 2,
-        };
+        let brokers = Brokers::new(10, 3, 4, 2);
         let topics = |broker| {
-            let frame = brokers.registration(broker, 7);
+            let frame = brokers.registration(broker);
             let body = RegisterBrokerBody::decode(&frame.body, false, frame.version).unwrap();
             body.topics.topic_config_table
         };

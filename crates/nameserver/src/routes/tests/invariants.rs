@@ -221,6 +221,85 @@ fn a_registered_broker_stays_in_every_order_of_events() {
     }
 }
 
+fn register_compared(routes: &mut Routes, new: &Registration<'_>, now_ms: i64) -> Result<Registered, Refused> {
+    let mut compared = Unchanged::default();
+    while routes.compare(new, &mut compared) {}
+    routes.register_compared(new, &compared, now_ms)
+}
+
+/// A name server that compares first and takes repeated registrations as heartbeats, and one that reads them all, have the same tables after any sequence of events.
+#[test]
+fn a_registration_taken_as_repeated_would_have_changed_nothing() {
+    let mut taken = 0;
+    for seed in 0..400 {
+        let mut random = Random(seed);
+        let (mut repeating, mut reading) = (routes(), routes());
+        for step in 0..120 {
+            let now_ms = step * 1_000;
+            let name = random.pick(&["a", "b"]);
+            let address = random.pick(&["1:1", "2:1"]);
+            let connection = random.below(2);
+            match random.below(10) {
+                0..6 => {
+                    // Few variants, so that many are repetitions.
+                    let (id, variant) = (random.below(2), random.below(3));
+                    let mut new = Registration {
+                        broker_name: name,
+                        broker_id: id as i64,
+                        address,
+                        connection,
+                        heartbeat_timeout_ms: Some(20_000),
+                        version: version(variant as i64),
+                        topics: vec![("t", queues(1)), (["u", "v", "w"][variant as usize], queues(1))],
+                        acting_master: [Some(true), None][id as usize],
+                        complete: name == "b",
+                        fingerprint: Some(id * 3 + variant),
+                        ..master()
+                    };
+                    let repetition = Repetition {
+                        cluster: new.cluster,
+                        broker_name: name,
+                        address,
+                        connection,
+                        fingerprint: id * 3 + variant,
+                    };
+                    let repeated = repeating.repeat(&repetition, now_ms);
+                    taken += u64::from(repeated.is_some());
+                    let one = repeated.map_or_else(|| register_compared(&mut repeating, &new, now_ms), Ok);
+                    new.fingerprint = None;
+                    assert_eq!(one, reading.register(&new, now_ms), "seed {seed}, step {step}");
+                }
+                event => {
+                    let topic = random.pick(&["t", "u", "v"]);
+                    for routes in [&mut repeating, &mut reading] {
+                        match event {
+                            6 if step % 3 == 0 => drop(routes.wipe_write_perm(name)),
+                            6 if step % 3 == 1 => drop(routes.add_write_perm(name)),
+                            6 => drop(routes.connection_closed(connection)),
+                            7 => drop(routes.unregister("c", name, address)),
+                            8 => drop(routes.register_topic(topic, &[(name, queues(7))])),
+                            _ if step % 2 == 0 => routes.delete_topic(topic),
+                            _ => drop(routes.expire(now_ms)),
+                        }
+                    }
+                }
+            }
+            repeating.check_invariants();
+            let tables = |routes: &Routes| {
+                let topics = all(routes).into_iter().map(|topic| (routes.route(&topic, true), topic));
+                (
+                    topics.collect::<Vec<_>>(),
+                    clusters(routes),
+                    routes.bytes(),
+                    routes.has_expired(now_ms + 20_000),
+                )
+            };
+            assert_eq!(tables(&repeating), tables(&reading), "seed {seed}, step {step}");
+        }
+    }
+    assert!(taken > 300, "{taken}");
+}
+
 /// All orders of these.
 fn orders<T: Clone>(of: &[T]) -> Vec<Vec<T>> {
     if of.is_empty() {
