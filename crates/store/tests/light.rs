@@ -4,6 +4,7 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::{OLD_ENOUGH, PLENTY, ROOT, open};
 use message::QueueOffset;
 use message::properties;
@@ -17,7 +18,7 @@ use store::disk::simulated::SimulatedDisk;
 use store::disk::{Disk, OpenMode};
 use store::inspect::{self, InspectOptions, Part, Severity};
 use store::queue::Entry;
-use store::{FlushMode, ReadSource, Store, StoreOptions};
+use store::{FlushMode, RawAppendError, ReadSource, Store, StoreOptions};
 
 const NAMES: [&str; 4] = ["%LMQ%a", "%LMQ%$p$b", "%LMQ%c", "%LMQ%d"];
 
@@ -425,6 +426,46 @@ fn a_deleted_light_queue_starts_again_at_the_beginning() {
         assert!(again.max_offset(NAMES[0], 0).0 <= 1, "{}", again.max_offset(NAMES[0], 0));
     }
     assert_eq!(records(&store, NAMES[0]).len(), 1);
+}
+
+#[test]
+fn a_light_queue_that_begins_again_on_the_master_does_so_on_a_replica() {
+    let disk = SimulatedDisk::new(1);
+    let master = open(disk_of(&disk), options(FlushMode::Async)).unwrap();
+    let replica = open(disk_of(&SimulatedDisk::new(2)), options(FlushMode::Async)).unwrap();
+    let missing = || {
+        let (from, to) = (replica.log_range().1, master.log_range().1);
+        let file = disk.read(&Path::new(ROOT).join(format!("commitlog/{:020}", 0))).unwrap();
+        (from, Bytes::from(file[from.0 as usize..to.0 as usize].to_vec()))
+    };
+    let copy = |at, bytes: &Bytes| {
+        let ticket = replica.append_raw(at, bytes)?;
+        let (done, outcome) = mpsc::channel();
+        replica.complete_then(ticket, true, move |o| done.send(o).unwrap_or(()));
+        outcome.recv_timeout(Duration::from_secs(20)).unwrap().unwrap();
+        Ok(())
+    };
+    assert!(send(&master, "t", &[&[NAMES[0]], &[NAMES[0], NAMES[2]]], 10));
+    let (at, bytes) = missing();
+    copy(at, &bytes).unwrap();
+    // One more message of its first life and the first one of its second life come together.
+    assert!(send(&master, "t", &[&[NAMES[0]]], 10));
+    let second_life = master.log_range().1;
+    master.delete_topic(NAMES[0]).unwrap();
+    assert!(send(&master, "t", &[&[NAMES[0], NAMES[2]]], 10));
+    let (at, mut bytes) = missing();
+    let refused = copy(at, &bytes).unwrap_err();
+    assert!(
+        matches!(refused, RawAppendError::OutOfSequence { at, .. } if at == second_life),
+        "{refused}"
+    );
+    let before = bytes.split_to((second_life.0 - at.0) as usize);
+    copy(at, &before).unwrap();
+    copy(second_life, &bytes).unwrap();
+    for name in [NAMES[0], NAMES[2], "t"] {
+        assert!(records(&replica, name) == records(&master, name), "{name}");
+    }
+    assert_eq!(records(&replica, NAMES[0]).len(), 1);
 }
 
 #[test]

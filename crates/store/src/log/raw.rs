@@ -15,7 +15,7 @@ use bytes::Bytes;
 use message::properties::Indexed;
 use message::record::{FILLER_LEN, Record};
 use message::{LogOffset, QueueOffset, sys_flag};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -295,7 +295,11 @@ fn filler_len(bytes: &[u8], left: i64) -> Option<usize> {
 
 /// The next offset of each queue, as records are appended.
 #[derive(Default)]
-struct NextOffsets<'b>(FxHashMap<(&'b str, i32), QueueOffset>);
+struct NextOffsets<'b> {
+    queues: FxHashMap<(&'b str, i32), QueueOffset>,
+    /// The light queues that records were in.
+    light: FxHashSet<String>,
+}
 
 impl<'b> NextOffsets<'b> {
     /// Counts a record. Whether its queue goes on at another offset for it.
@@ -303,7 +307,7 @@ impl<'b> NextOffsets<'b> {
         if !sys_flag::is_in_queue(record.sys_flag) {
             return Ok(false);
         }
-        let known = self.0.get(&(record.topic, record.queue_id)).copied();
+        let known = self.queues.get(&(record.topic, record.queue_id)).copied();
         let (next, may_move) = known.map_or_else(
             || {
                 let queue = queues.find(record.topic, record.queue_id);
@@ -323,15 +327,29 @@ impl<'b> NextOffsets<'b> {
                 next,
             });
         }
-        self.0.insert((record.topic, record.queue_id), record.queue_offset.plus(1));
-        Ok(moves || Self::moves_light_queues(queues, record))
+        self.queues.insert((record.topic, record.queue_id), record.queue_offset.plus(1));
+        Ok(self.check_light_queues(queues, record)? || moves)
     }
 
-    /// Whether a light queue of a record may go on at another offset for it.
-    fn moves_light_queues(queues: &QueueTable, record: &Record<'_>) -> bool {
+    /// Whether a light queue of a record may go on at another offset for it. One that begins again does so alone, as other queues do.
+    fn check_light_queues(&mut self, queues: &QueueTable, record: &Record<'_>) -> Result<bool, RawAppendError> {
+        if !queues.has_light_queues() {
+            return Ok(false);
+        }
         let indexed = Indexed::of(record.properties);
+        let places = queue::places(record.topic, &indexed);
+        if let Some((name, offset)) = places.iter().find(|(name, offset)| *offset == 0 && self.light.contains(*name)) {
+            return Err(RawAppendError::OutOfSequence {
+                at: record.log_offset,
+                topic: (*name).to_owned(),
+                queue_id: 0,
+                offset: QueueOffset(*offset),
+                next: queues.find(name, 0).map_or(QueueOffset(0), |queue| queue.assigned()),
+            });
+        }
+        self.light.extend(places.iter().map(|(name, _)| (*name).to_owned()));
         let moves = |(name, offset): (&str, i64)| queues.find(name, 0).map_or(0, |queue| queue.assigned().0) != offset;
-        queues.has_light_queues() && queue::places(record.topic, &indexed).into_iter().any(moves)
+        Ok(places.into_iter().any(moves))
     }
 }
 
