@@ -1,5 +1,5 @@
-//! Truncates the log while the store runs, for a replica whose last records its master does not have. Only tests call this until
-//! there is a controller. `Store::truncate` truncates what is derived.
+//! Truncates the log while the store runs, for a replica whose last records its master does not have. `Store::truncate` truncates what is
+//! derived.
 //!
 //! Readers take no lock. The log counts its truncations: a reader compares the count before and after, and repeats the read if it
 //! changed ([`CommitLog::read_consistently`]).
