@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// Time between two rounds while there is work.
 const ROUND: Duration = Duration::from_millis(100);
+/// Bytes of log for each byte that a checkpoint writes of the queues.
+const LOG_TO_CHECKPOINT: i64 = 32;
 
 /// What the keeper remembers between rounds.
 struct KeeperState {
@@ -80,8 +82,8 @@ impl Store {
         let published = self.dispatch.published();
         let dispatched = self.checkpointed();
         let behind = published.0 - dispatched.max(state.covered).0;
-        let due =
-            behind >= self.options.checkpoint_bytes || (behind > 0 && state.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
+        let due = behind >= self.bytes_between_checkpoints()
+            || (behind > 0 && state.last_checkpoint.elapsed() >= self.options.checkpoint_interval);
         if due && !self.has_failed_sync() {
             outcome = outcome.and(self.checkpoint_now());
             (state.last_checkpoint, state.covered) = (Instant::now(), published);
@@ -98,6 +100,11 @@ impl Store {
             return true;
         }
         is_behind || (behind > 0 && !due)
+    }
+
+    /// A checkpoint writes the end of every queue, so that of a million queues writes 40 MB. It stays below 3 % of the log.
+    fn bytes_between_checkpoints(&self) -> i64 {
+        self.options.checkpoint_bytes.max(LOG_TO_CHECKPOINT * self.queues.synced_bytes())
     }
 
     /// Does the keeper's work on this thread, without waiting for it to be due: for tests, which control time.
@@ -275,5 +282,36 @@ fn warn_once_a_minute(state: &mut KeeperState, error: &StoreError) {
     if state.last_warning.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
         tracing::error!(%error, "background work of the store failed; the next round tries again");
         state.last_warning = Some(Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, simulated::SimulatedDisk};
+    use crate::options::{FlushMode, StoreOptions};
+    use message::record::Draft;
+    use std::path::Path;
+
+    #[test]
+    fn what_checkpoints_write_of_many_queues_stays_small_beside_the_log() {
+        let disk = SimulatedDisk::new(1);
+        let mut options = StoreOptions::small("/store", FlushMode::Async);
+        options.checkpoint_bytes = 1_000;
+        let (store, _) = Store::open(Arc::new(disk.clone()), options).unwrap();
+        assert_eq!(store.bytes_between_checkpoints(), 1_000);
+        for (queue, expected) in [(0, 1_000), (50, 32 * 1_000)] {
+            for queue_id in 0..=queue {
+                let queues = [store.queue("t", queue_id)];
+                let ticket = store.append(&[Draft::new("t", queue_id, b"x")], &queues, 1_700_000_000_000, &mut Vec::new());
+                store.complete_then(ticket.unwrap(), true, |outcome| outcome.unwrap());
+            }
+            store.run_background_work().unwrap();
+            store.checkpoint_now().unwrap();
+            let written = disk.read(Path::new("/store/consumequeue.synced")).unwrap().len() as i64;
+            assert_eq!(store.bytes_between_checkpoints(), 1_000.max(32 * written));
+            assert!(store.bytes_between_checkpoints() >= expected, "{written}");
+        }
+        store.close().unwrap();
     }
 }

@@ -59,7 +59,7 @@ pub struct StoreOptions {
     pub index: Option<IndexOptions>,
     /// Maximum keys that wait in memory to be indexed. Over it they are dropped and indexed later from the log.
     pub max_index_backlog: usize,
-    /// Maximum bytes of log between two checkpoints, which recovery has to read.
+    /// Maximum bytes of log between two checkpoints, which recovery has to read; more if a checkpoint itself writes 3 % of that.
     pub checkpoint_bytes: i64,
     /// Maximum time between two checkpoints while messages arrive.
     pub checkpoint_interval: Duration,

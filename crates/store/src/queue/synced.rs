@@ -91,6 +91,11 @@ impl Writer {
         self.count += 1;
     }
 
+    /// Bytes of the file.
+    pub(super) fn bytes(&self) -> i64 {
+        (self.bytes.len() + size_of::<u32>()) as i64
+    }
+
     fn finish(mut self) -> Vec<u8> {
         self.bytes[12..16].copy_from_slice(&self.count.to_be_bytes());
         let crc = crc32fast::hash(&self.bytes);

@@ -68,6 +68,8 @@ pub(super) struct Shared {
     pub(super) serials: AtomicU64,
     /// A sync of queue files has failed: no later one may succeed.
     pub(super) sync_failed: AtomicBool,
+    /// Bytes of the file at `synced_path`, as it was written last.
+    synced_bytes: AtomicI64,
     /// The topic whose entries have delivery times.
     pub(super) due: DueTopic,
     /// Entries of light queues; `None` if they are disabled.
@@ -138,6 +140,7 @@ impl QueueTable {
                 pending: AtomicI64::new(0),
                 serials: AtomicU64::new(0),
                 sync_failed: AtomicBool::new(false),
+                synced_bytes: AtomicI64::new(0),
                 due,
                 light,
             }),
@@ -380,6 +383,11 @@ impl QueueTable {
         self.note_synced()
     }
 
+    /// Bytes that the last checkpoint wrote of the ends of all queues.
+    pub(crate) fn synced_bytes(&self) -> i64 {
+        self.shared.synced_bytes.load(Ordering::Relaxed)
+    }
+
     /// Syncs the files of each queue, and the names of new queues.
     fn sync_alone(&self, queues: &[Arc<ConsumeQueue>], each: Each) -> io::Result<()> {
         let Shared { disk, dir, .. } = &*self.shared;
@@ -408,6 +416,7 @@ impl QueueTable {
                 writer.add(queue.topic(), queue.queue_id(), synced);
             }
         }
+        self.shared.synced_bytes.store(writer.bytes(), Ordering::Relaxed);
         let Shared { disk, synced_path, .. } = &*self.shared;
         let Err(error) = writer.write(&**disk, synced_path) else {
             return Ok(());
