@@ -13,7 +13,7 @@ use protocol::{DataVersion, Frame, json};
 
 use crate::error::RequestError;
 use crate::names::{checked, is_valid, truncated};
-use crate::routes::{Queues, Registered, Registration, Repetition, Unchanged};
+use crate::routes::{Queues, Registered, Registration, Unchanged};
 use crate::server::{NameServer, Served};
 use crate::settings::NamesrvSettings;
 
@@ -65,16 +65,24 @@ fn check_identity(cluster: &str, broker: &str, address: &str, id: i64) -> Result
 fn register_now(names: &NameServer, connection: u64, request: &Frame, answer: Frame) -> Result<Frame, RequestError> {
     let header = RegisterBrokerHeader::decode(&request.ext)?;
     let settings = names.settings.current();
-    let fingerprint = fingerprint(names, request, &settings);
-    let repetition = Repetition {
+    let said = Registration {
         cluster: header.cluster_name,
         broker_name: header.broker_name,
+        broker_id: header.broker_id,
         address: header.broker_addr,
+        ha_address: header.ha_server_addr,
+        zone: request.ext.text(ZONE_NAME).filter(|zone| !zone.is_empty()),
+        heartbeat_timeout_ms: header
+            .heartbeat_timeout_ms
+            .map(|promise| promise.clamp(MIN_HEARTBEAT_TIMEOUT_MS, MAX_HEARTBEAT_TIMEOUT_MS)),
+        acting_master: header.enable_acting_master,
         connection,
-        fingerprint,
+        complete: settings.delete_topic_with_broker_registration,
+        fingerprint: Some(fingerprint(names, request, &settings)),
+        ..Registration::default()
     };
     let now_ms = names.now_ms();
-    let repeated = names.routes.write().repeat(&repetition, now_ms);
+    let repeated = names.routes.write().repeat(&said, now_ms);
     if let Some(repeated) = repeated {
         return Ok(registered_answer(names, &settings, &repeated, answer));
     }
@@ -86,16 +94,6 @@ fn register_now(names: &NameServer, connection: u64, request: &Frame, answer: Fr
     let version = body.topics.data_version;
     let mappings = body.topics.topic_queue_mapping_info_map.iter();
     let registration = Registration {
-        cluster: header.cluster_name,
-        broker_name: header.broker_name,
-        broker_id: header.broker_id,
-        address: header.broker_addr,
-        ha_address: header.ha_server_addr,
-        zone: request.ext.text(ZONE_NAME).filter(|zone| !zone.is_empty()),
-        heartbeat_timeout_ms: header
-            .heartbeat_timeout_ms
-            .map(|promise| promise.clamp(MIN_HEARTBEAT_TIMEOUT_MS, MAX_HEARTBEAT_TIMEOUT_MS)),
-        acting_master: header.enable_acting_master,
         version: DataVersion {
             state_version: version.state_version.clamp(0, MAX_STATE_VERSION),
             ..version
@@ -105,11 +103,9 @@ fn register_now(names: &NameServer, connection: u64, request: &Frame, answer: Fr
             .map(|(topic, mapping)| (topic.as_str(), mapping))
             .collect(),
         filter_servers: Some(&filter_servers),
-        connection,
-        complete: settings.delete_topic_with_broker_registration,
         invalid: topics.invalid.0,
         topics: topics.valid,
-        fingerprint: Some(fingerprint),
+        ..said
     };
     let mut registered = apply(names, &registration)?;
     names.notify_min_id_changes(registered.min_id_change.take());

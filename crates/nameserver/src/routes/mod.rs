@@ -47,7 +47,6 @@ use rustc_hash::{FxHashMap, FxHashSet};
 pub use lists::{Clusters, ListStamp, Units};
 pub use lookup::{Stamp, retain_zone};
 pub use register::{LeftOut, Master, MinIdChange, Refused, Registered, Registration};
-pub use repeat::Repetition;
 pub use unchanged::Unchanged;
 
 /// Heartbeat timeout of brokers that do not set one, ms.

@@ -176,7 +176,6 @@ impl Routes {
             None
         };
         self.set_live(new, &process, now_ms, left_out.is_none() && new.invalid == 0);
-        self.set_repeatable(new, &process);
         if let Some(servers) = new.filter_servers {
             self.set_filter_servers(&process, servers);
         }
@@ -310,12 +309,8 @@ impl Routes {
 
     fn register_topics(&mut self, new: &Registration<'_>, compared: &Unchanged, process: &BrokerProcess, first: bool) -> Option<LeftOut> {
         let name = &process.name;
-        let is_unchanged = |at: usize| self.brokers.get(name).is_some_and(|broker| compared.has(at, broker));
-        let differing: Vec<_> = (0..)
-            .zip(&new.topics)
-            .filter(|(at, _)| !is_unchanged(*at))
-            .map(|(_, topic)| topic)
-            .collect();
+        let unchanged = compared.of(self.brokers.get(name));
+        let differs = |(at, topic)| (unchanged.get(at) != Some(&true)).then_some(topic);
         if new.complete && new.mappings.is_empty() {
             self.remove_missing_topics(new, name);
         }
@@ -324,7 +319,7 @@ impl Routes {
         let read_only = new.acting_master == Some(true) && self.is_prime_slave(new);
         let mut left_out: Option<LeftOut> = None;
         let mut leave_out = |why| left_out.get_or_insert(LeftOut { topics: 0, why }).topics += 1;
-        for (topic, queues) in differing {
+        for (topic, queues) in (0..).zip(&new.topics).filter_map(differs) {
             if changed || self.topics.get(*topic).is_none_or(|known| !known.has(name)) {
                 let perm = if read_only { queues.perm & !perm::WRITE } else { queues.perm };
                 if let Err(why) = self.set_queues(topic, name, Queues { perm, ..*queues }) {
@@ -368,7 +363,7 @@ impl Routes {
             complete,
             connection: new.connection,
             ha_address: new.ha_address.into(),
-            repeatable: None,
+            repeatable: self.repeatable(new).filter(|_| complete),
         };
         self.bytes += cost::live(process, &live);
         let before = self.live.insert(Arc::clone(process), live);

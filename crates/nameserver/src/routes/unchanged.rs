@@ -17,9 +17,12 @@ pub struct Unchanged {
 }
 
 impl Unchanged {
-    /// Whether the topic at this place of the registration needs no change. Of a broker that has changed since, nothing is known.
-    pub(super) fn has(&self, at: usize, broker: &BrokerGroup) -> bool {
-        self.changes == broker.changes && self.topics.get(at).copied().unwrap_or(false)
+    /// Whether the topics need no change, in the order of the registration. Of a broker that has changed since, nothing is known.
+    pub(super) fn of(&self, broker: Option<&BrokerGroup>) -> &[bool] {
+        match broker {
+            Some(broker) if broker.changes == self.changes => &self.topics,
+            _ => &[],
+        }
     }
 }
 

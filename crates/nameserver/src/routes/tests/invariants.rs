@@ -256,14 +256,7 @@ fn a_registration_taken_as_repeated_would_have_changed_nothing() {
                         fingerprint: Some(id * 3 + variant),
                         ..master()
                     };
-                    let repetition = Repetition {
-                        cluster: new.cluster,
-                        broker_name: name,
-                        address,
-                        connection,
-                        fingerprint: id * 3 + variant,
-                    };
-                    let repeated = repeating.repeat(&repetition, now_ms);
+                    let repeated = repeating.repeat(&new, now_ms);
                     taken += u64::from(repeated.is_some());
                     let one = repeated.map_or_else(|| register_compared(&mut repeating, &new, now_ms), Ok);
                     new.fingerprint = None;
