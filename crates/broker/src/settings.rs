@@ -670,7 +670,7 @@ config::declare! {
         /// and end when idle. 0: one for every two processors.
         admin_threads: usize { name: "apogeeAdminThreads", default: 0, allowed: whole(0..=256), change: AtStart }
         /// Memory for the end of the log, from which pulls of new messages are answered.
-        tail_cache_bytes: usize { name: "apogeeTailCacheBytes", default: 16 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
+        tail_cache_bytes: usize { name: "apogeeTailCacheBytes", default: 4 << 20, allowed: bytes(1 << 20..=16 << 30), change: AtStart }
         /// Memory for older parts of the log, which consumers that read a backlog near each other share. 0: each reads its messages alone.
         read_block_bytes: usize { name: "apogeeReadBlockBytes", default: 16 << 20, allowed: bytes(0..=16 << 30), change: AtStart }
         /// Maximum bytes of messages that are written and not yet confirmed; under SYNC_FLUSH they wait for the device. A send over it is answered
