@@ -9,6 +9,7 @@ use crate::signal::{Saved, Signal};
 use message::properties;
 use message::record::{Draft, Placement};
 use replication::{Acks, NotCopied};
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Instant;
 use store::{AppendError, Completion, ConsumeQueue, FlushMode, Store, Ticket};
@@ -151,7 +152,7 @@ impl LogWriter {
     pub fn append(
         &self,
         drafts: &[Draft<'_>],
-        queues: &[Arc<ConsumeQueue>],
+        queues: &[impl Borrow<Arc<ConsumeQueue>>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
@@ -193,7 +194,7 @@ impl LogWriter {
     pub fn append_to_make_room(
         &self,
         drafts: &[Draft<'_>],
-        queues: &[Arc<ConsumeQueue>],
+        queues: &[impl Borrow<Arc<ConsumeQueue>>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
@@ -210,7 +211,7 @@ impl LogWriter {
         &self,
         source: Source,
         drafts: &[Draft<'_>],
-        queues: &[Arc<ConsumeQueue>],
+        queues: &[impl Borrow<Arc<ConsumeQueue>>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Delivery, AppendError> {

@@ -224,17 +224,17 @@ impl<'a> Indexed<'a> {
     #[must_use]
     pub fn of(properties: &'a [u8]) -> Self {
         let mut found = Self::default();
-        for (name, value) in iter(properties) {
+        for_each(properties, |name, value| {
             let place = match name {
                 b"TAGS" => &mut found.tags,
                 b"KEYS" => &mut found.keys,
                 b"UNIQ_KEY" => &mut found.uniq_key,
                 b"INNER_MULTI_DISPATCH" => &mut found.light_queues,
                 b"INNER_MULTI_QUEUE_OFFSET" => &mut found.light_offsets,
-                _ => continue,
+                _ => return,
             };
             *place = text::as_java_reads(value);
-        }
+        });
         found
     }
 

@@ -23,6 +23,7 @@ use bytes::{Bytes, BytesMut};
 use message::properties::Indexed;
 use message::record::{Draft, Placement, Record};
 use message::{LogOffset, QueueOffset};
+use std::borrow::Borrow;
 use std::sync::{Arc, OnceLock};
 
 /// Commit log, consume queues and key index of one directory.
@@ -113,7 +114,7 @@ impl Store {
     pub fn append(
         &self,
         drafts: &[Draft<'_>],
-        queues: &[Arc<ConsumeQueue>],
+        queues: &[impl Borrow<Arc<ConsumeQueue>>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
@@ -131,7 +132,7 @@ impl Store {
     pub fn append_to_make_room(
         &self,
         drafts: &[Draft<'_>],
-        queues: &[Arc<ConsumeQueue>],
+        queues: &[impl Borrow<Arc<ConsumeQueue>>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {

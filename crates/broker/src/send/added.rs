@@ -55,7 +55,7 @@ impl<'a> SendProperties<'a> {
     pub(super) fn of(bytes: &'a [u8]) -> Self {
         let mut seen = Self::default();
         let mut whole = 0;
-        for (name, value) in properties::iter(bytes) {
+        properties::for_each(bytes, |name, value| {
             whole += name.len() + value.len() + 2;
             match std::str::from_utf8(name).unwrap_or_default() {
                 properties::UNIQ_KEY => seen.uniq_key = value,
@@ -78,7 +78,7 @@ impl<'a> SendProperties<'a> {
                 properties::POP_CK => seen.has_handle = true,
                 _ => {}
             }
-        }
+        });
         // Compat: a message has one type; that of a transaction, a delay and a message group come before that of a priority.
         if seen.is_transaction || seen.delay.is_some() || seen.timer.ask() || seen.is_ordered {
             seen.drops_priority = seen.priority.take().is_some();

@@ -14,17 +14,19 @@
 
 mod added;
 pub(crate) mod check;
+mod known;
 mod late;
 mod logical;
 pub mod remoting;
 mod repeats;
 mod request;
+mod tally;
 
 pub use late::{Ending, LateFlushes, MayBeLate};
 pub use request::{SendContext, SendRequest, SendSink, Sent};
 
 use crate::core::Core;
-use crate::dedup::{Dedup, KnownKeys, Recognition};
+use crate::dedup::{Dedup, Recognition};
 use crate::destination::Destination;
 use crate::errors::Refusal;
 use crate::feature::{self, Feature, Work};
@@ -40,6 +42,7 @@ use crate::topic::{Topic, Topics};
 use crate::transaction::Transactions;
 use added::{Added, SendProperties};
 use check::{Checked, Messages};
+use known::Known;
 use message::record::{Draft, Placement, body_crc};
 use message::{batch, names, sys_flag};
 use protocol::timer::RecallHandle;
@@ -162,7 +165,7 @@ impl Sender {
     ) -> Vec<Accepted<'a, S::Asker>> {
         let settings = self.settings.current();
         let mut accepted = Vec::with_capacity(most);
-        let mut known = KnownKeys::default();
+        let mut known = Known::default();
         for request in requests {
             let asker = request.asker;
             match self.accept(request, &settings, context, &mut known) {
@@ -195,11 +198,11 @@ impl Sender {
         request: SendRequest<'a, A>,
         settings: &BrokerSettings,
         context: SendContext,
-        known: &mut KnownKeys,
+        known: &mut Known,
     ) -> Result<Accepted<'a, A>, Refusal> {
         let header = &request.header;
         check::time(settings, context.now_ms)?;
-        let mut topic = check::topic(&self.topics, settings, header, context.now_ms)?;
+        let mut topic = known.topic(header.topic, || check::topic(&self.topics, settings, header, context.now_ms))?;
         let logical = logical::queue(&self.topics, &mut topic, header.queue_id)?;
         if logical.is_none() {
             check::queue(&topic, header, context.client)?;
@@ -238,10 +241,15 @@ impl Sender {
             }
             _ => {}
         }
+        let recognition = self.recognition(&topic, &checked.messages, &seen, &mut known.keys);
         let (stored_in, stored_queue_id) = checked.destination.place(header.topic, queue_id);
-        let recognition = self.recognition(&topic, &checked.messages, &seen, known);
+        let find_queue = || self.log.queue(stored_in, stored_queue_id);
+        let queue = match checked.destination {
+            Destination::Topic => known.queue(queue_id, find_queue),
+            _ => find_queue(),
+        };
         Ok(Accepted {
-            queue: self.log.queue(stored_in, stored_queue_id),
+            queue,
             request,
             topic,
             queue_id,
@@ -289,10 +297,10 @@ impl Sender {
             count += stored;
         }
         let mut drafts: Vec<Draft<'_>> = Vec::with_capacity(count);
-        let mut queues: Vec<Arc<ConsumeQueue>> = Vec::with_capacity(count);
+        let mut queues: Vec<&Arc<ConsumeQueue>> = Vec::with_capacity(count);
         for one in &accepted {
             one.draft(context, &mut drafts);
-            queues.extend(std::iter::repeat_n(&one.queue, one.messages.len()).cloned());
+            queues.extend(std::iter::repeat_n(&one.queue, one.messages.len()));
         }
         let mut placements = Vec::with_capacity(drafts.len());
         let appended = match accepted.iter().find_map(Accepted::retired) {
@@ -320,44 +328,28 @@ impl Sender {
         let sizes: Vec<usize> = drafts.iter().map(Draft::encoded_len).collect();
         drop(drafts);
         self.placed(&mut accepted, &placements, context);
-        let waits = self.log.may_wait();
-        let (waiting, quick): (Vec<_>, Vec<_>) = accepted.into_iter().partition(|one| waits && one.checked.waits);
+        let (waiting, quick) = self.by_wait(accepted);
         for (group, flush) in [(quick, false), (waiting, true)] {
             if group.is_empty() {
                 continue;
             }
             self.tally(&group, &sizes, context.now_ms);
             self.answer(sink, ticket, &group, &placements, context, flush);
-            let took_ms = begun.elapsed().as_millis() as i64;
-            group.iter().for_each(|one| self.counters(one).took(one.queue_id, took_ms));
+            self.tally_time(&group, begun.elapsed().as_millis() as i64);
         }
         // Without the time that sends wait for a flush.
         self.stats.totals().put_took(count as i64, begun.elapsed().as_micros() as i64);
     }
 
-    /// Counters of the topic in which it is stored.
-    fn counters<'s, A>(&'s self, one: &'s Accepted<'_, A>) -> &'s TopicCounters {
-        match &one.checked.destination {
-            Destination::Topic => &one.topic.counters,
-            Destination::Schedule { .. } => &self.delayed,
-            Destination::DeadLetter(dead) => &dead.counters,
-            Destination::Half => &self.half,
-            Destination::Timer { .. } => &self.timed,
-        }
-    }
-
-    fn tally<A>(&self, group: &[Accepted<'_, A>], sizes: &[usize], now_ms: i64) {
-        for one in group {
-            let bytes: usize = sizes[one.messages.clone()].iter().sum();
-            self.counters(one).stored(one.messages.len() as i64, bytes as i64, 1);
-            match one.checked.destination {
-                Destination::Schedule { .. } => {
-                    let (_, queue_id) = one.checked.destination.place(one.request.header.topic, one.queue_id);
-                    self.stats.waits(queue_id, bytes as i64);
-                }
-                Destination::Half => self.transactions.opened(one.request.header.topic, now_ms),
-                Destination::Topic | Destination::DeadLetter(_) | Destination::Timer { .. } => {}
-            }
+    /// Requests that wait for more than the page cache, and those that do not.
+    fn by_wait<'a, A>(&self, accepted: Vec<Accepted<'a, A>>) -> (Vec<Accepted<'a, A>>, Vec<Accepted<'a, A>>) {
+        let may_wait = self.log.may_wait();
+        let waits = |one: &Accepted<'_, A>| may_wait && one.checked.waits;
+        // Nearly always all of them are one or the other, and stay where they are.
+        match accepted.iter().filter(|one| waits(one)).count() {
+            0 => (Vec::new(), accepted),
+            all if all == accepted.len() => (accepted, Vec::new()),
+            _ => accepted.into_iter().partition(waits),
         }
     }
 

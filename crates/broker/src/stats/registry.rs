@@ -148,11 +148,11 @@ impl TopicCounters {
         }
     }
 
-    /// Counts the latency of a send from request to response, in ms.
-    pub fn took(&self, queue_id: i32, latency_ms: i64) {
+    /// Counts the latency of sends from request to response, in ms each.
+    pub fn took(&self, queue_id: i32, latency_ms: i64, requests: i64) {
         let make = || self.series.item(Name::TopicPutLatency, &format!("{queue_id}@{}", self.name));
         if let Some(item) = self.put_latency.of(queue_id, make) {
-            item.add(latency_ms);
+            item.add_times(latency_ms * requests, requests);
         }
     }
 
@@ -494,7 +494,7 @@ mod tests {
     fn sends_and_pulls_are_counted_under_apaches_names() {
         let stats = BrokerStats::new("DefaultCluster", 100);
         stats.topic("orders").stored(3, 300, 1);
-        stats.topic("orders").took(2, 7);
+        stats.topic("orders").took(2, 7, 1);
         stats.group("orders", "g").took(3, 4);
         stats.topic("TBW102").stored(1, 10, 1);
         stats.group("orders", "g").pulled(2, 200);
@@ -526,7 +526,7 @@ mod tests {
     fn counters_of_deleted_topics_and_groups_are_removed() {
         let stats = BrokerStats::new("c", 100);
         stats.topic("a").stored(1, 1, 1);
-        stats.topic("a").took(0, 1);
+        stats.topic("a").took(0, 1, 1);
         stats.group("a", "g").pulled(1, 1);
         stats.group("a", "g").took(0, 1);
         stats.group("b", "g").pulled(1, 1);

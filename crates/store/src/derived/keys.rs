@@ -175,7 +175,7 @@ impl Keys {
             return;
         }
         let before = inbox.records.len();
-        inbox.records.extend(batches.iter().flat_map(|b| b.keys.iter().cloned()));
+        batches.iter().for_each(|batch| inbox.records.extend_from_slice(&batch.keys));
         inbox.keys += count_keys(&inbox.records[before..]);
         if inbox.keys > self.max_keys {
             inbox.leave_to_log(end);

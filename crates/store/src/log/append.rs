@@ -14,6 +14,7 @@ use message::properties::Indexed;
 use message::record::{Draft, FILLER_LEN, Placement, encode_filler};
 use message::{LogOffset, QueueOffset, sys_flag};
 use smallvec::SmallVec;
+use std::borrow::Borrow;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -127,7 +128,7 @@ impl CommitLog {
         &self,
         table: &QueueTable,
         drafts: &[Draft<'_>],
-        queues: &[Arc<ConsumeQueue>],
+        queues: &[impl Borrow<Arc<ConsumeQueue>>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
@@ -478,7 +479,7 @@ fn end_file(state: &mut AppendState, next: &Arc<Segment>) -> Option<(LogOffset, 
 }
 
 /// Prepares entries and keys before the lock is taken: all but offsets and timestamp, which are relative to the batch.
-fn prepare(table: &QueueTable, drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>], now_ms: i64) -> Batch {
+fn prepare(table: &QueueTable, drafts: &[Draft<'_>], queues: &[impl Borrow<Arc<ConsumeQueue>>], now_ms: i64) -> Batch {
     let mut batch = Batch {
         entries: Vec::with_capacity(drafts.len()),
         keys: Vec::with_capacity(drafts.len()),
@@ -486,6 +487,7 @@ fn prepare(table: &QueueTable, drafts: &[Draft<'_>], queues: &[Arc<ConsumeQueue>
     };
     let mut log_offset = 0;
     for (draft, queue) in drafts.iter().zip(queues) {
+        let queue: &Arc<ConsumeQueue> = queue.borrow();
         debug_assert_eq!(
             (draft.topic, draft.queue_id),
             (queue.topic(), queue.queue_id()),
@@ -539,23 +541,26 @@ fn encode(state: &mut AppendState, drafts: &[Draft<'_>], bytes: usize, batch: &m
     }
     let start = state.end;
     assert_eq!(drafts.len(), batch.entries.len(), "each message needs its entry");
-    let mut light = std::mem::take(&mut batch.light).into_iter().peekable();
-    let mut light_entries = Vec::new();
-    for (at, (draft, dispatched)) in drafts.iter().zip(&mut batch.entries).enumerate() {
+    // Apart from the copying below: a load of what was just stored waits for all stores before it, and those of a copy are many.
+    placements.extend(batch.entries.iter_mut().map(|dispatched| {
         dispatched.entry.log_offset += start.0;
         dispatched.queue_offset = dispatched.queue.assign();
-        let placement = Placement {
+        Placement {
             queue_offset: dispatched.queue_offset,
             log_offset: LogOffset(dispatched.entry.log_offset),
             store_timestamp: batch.store_timestamp,
-        };
-        placements.push(placement);
+        }
+    }));
+    let placed = &placements[placements.len() - drafts.len()..];
+    let mut light = std::mem::take(&mut batch.light).into_iter().peekable();
+    let mut light_entries = Vec::new();
+    for (at, (draft, placement)) in drafts.iter().zip(placed).enumerate() {
         let Some(light) = light.next_if(|light| light.draft == at) else {
-            draft.encode(placement, &mut state.buffer);
+            draft.encode(*placement, &mut state.buffer);
             continue;
         };
-        light.draft_of(draft).encode(placement, &mut state.buffer);
-        light.assign(dispatched.entry, &mut light_entries);
+        light.draft_of(draft).encode(*placement, &mut state.buffer);
+        light.assign(batch.entries[at].entry, &mut light_entries);
     }
     batch.entries.append(&mut light_entries);
     for key in &mut batch.keys {
