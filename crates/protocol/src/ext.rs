@@ -11,6 +11,7 @@
 
 use crate::header::HeaderError;
 use crate::number::{Decimal, Integer, parse_bool};
+use crate::reused::Reused;
 use bytes::Bytes;
 use message::text;
 use smallvec::SmallVec;
@@ -106,7 +107,7 @@ impl<'a> From<&'a String> for Value<'a> {
 #[derive(Clone, Default)]
 pub struct Ext {
     header: Bytes,
-    owned: Vec<u8>,
+    owned: Reused,
     fields: SmallVec<[Field; 16]>,
     /// See [`Ext::as_text`].
     as_text: OnceLock<Option<Box<Ext>>>,
@@ -246,7 +247,7 @@ impl Ext {
 
     fn own(&mut self, bytes: &[u8]) -> Span {
         let start = self.owned.len();
-        self.owned.extend_from_slice(bytes);
+        self.owned.writable().extend_from_slice(bytes);
         Span::owned(start, self.owned.len())
     }
 
@@ -293,7 +294,7 @@ impl Ext {
     }
 
     pub(crate) fn owned_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.owned
+        self.owned.writable()
     }
 }
 

@@ -33,6 +33,7 @@ pub mod replication;
 pub mod request_reply;
 pub mod reset;
 pub mod retry;
+mod reused;
 pub mod route;
 pub mod send;
 pub mod static_topic;

@@ -3,8 +3,8 @@
 //! Reading follows Java's `Integer.parseInt`/`Long.parseLong`: an optional sign of either kind, digits only, no blanks,
 //! overflow refused. Digits are ASCII; Java accepts those of other scripts, too.
 
-/// Maximum length of a [`Decimal`]: a sign and nineteen digits.
-const LONGEST: usize = 20;
+/// Maximum length of a 64-bit integer as text: a sign and nineteen digits.
+pub(crate) const MAX_DECIMAL: usize = 20;
 
 /// All two-digit numbers, so that each division yields two digits.
 const PAIRS: [u8; 200] = {
@@ -21,40 +21,52 @@ const PAIRS: [u8; 200] = {
 /// An integer as ASCII digits on the stack.
 #[derive(Debug, Clone, Copy)]
 pub struct Decimal {
-    digits: [u8; LONGEST],
-    start: usize,
+    digits: [u8; MAX_DECIMAL],
+    len: usize,
 }
 
 impl Decimal {
     /// The text of `value`.
     #[inline]
     pub fn new(value: i64) -> Self {
-        let mut digits = [0u8; LONGEST];
-        let mut start = LONGEST;
-        let mut rest = value.unsigned_abs();
-        while rest >= 10 {
-            let pair = (rest % 100) as usize * 2;
-            rest /= 100;
-            start -= 2;
-            digits[start..start + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
-        }
-        // One digit is left, or none after pairs; only 0 itself is written as a single zero.
-        if rest > 0 || start == LONGEST {
-            start -= 1;
-            digits[start] = b'0' + rest as u8;
-        }
-        if value < 0 {
-            start -= 1;
-            digits[start] = b'-';
-        }
-        Self { digits, start }
+        let mut digits = [0u8; MAX_DECIMAL];
+        let len = write_decimal(value, &mut digits);
+        Self { digits, len }
     }
 
     /// The digits, sign first.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.start..]
+        &self.digits[..self.len]
     }
+}
+
+/// Writes the text of `value` to the beginning of `out` and returns its length, at most [`MAX_DECIMAL`].
+///
+/// # Panics
+/// If `out` is shorter than the text.
+#[inline]
+pub(crate) fn write_decimal(value: i64, out: &mut [u8]) -> usize {
+    if let digit @ 0..10 = value {
+        out[0] = b'0' + digit as u8;
+        return 1;
+    }
+    let mut rest = value.unsigned_abs();
+    let len = usize::from(value < 0) + rest.checked_ilog10().map_or(1, |log| log as usize + 1);
+    let out = &mut out[..len];
+    out[0] = b'-';
+    let mut at = len;
+    while rest >= 10 {
+        at -= 2;
+        let pair = (rest % 100) as usize * 2;
+        out[at..at + 2].copy_from_slice(&PAIRS[pair..pair + 2]);
+        rest /= 100;
+    }
+    // One digit is left after pairs, or none: a hundred and more have a first digit that is not 0.
+    if rest > 0 {
+        out[at - 1] = b'0' + rest as u8;
+    }
+    len
 }
 
 /// Parses the whole text as a 64-bit integer; `None` if it is not one.

@@ -158,10 +158,7 @@ impl<'a> Scanner<'a> {
         let mut at = self.at;
         while bytes.get(at) == Some(&b'"') {
             let key = at + 1;
-            let Some(key_end) = quote_or_backslash(bytes, key) else { break };
-            if bytes.get(key_end..).and_then(<[u8]>::first_chunk::<3>) != Some(b"\":\"") {
-                break;
-            }
+            let Some(key_end) = plain_key_end(bytes, key) else { break };
             let value = key_end + 3;
             let Some(mut end) = quote_or_backslash(bytes, value) else { break };
             let mut span = Span::header(value, end);
@@ -401,6 +398,21 @@ impl<'a> Scanner<'a> {
         let blank = |byte: &&u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n');
         self.at += self.bytes.get(self.at..).unwrap_or_default().iter().take_while(blank).count();
     }
+}
+
+/// End of a key without escapes whose value is a string, without white space around the colon.
+#[inline]
+fn plain_key_end(bytes: &[u8], key: usize) -> Option<usize> {
+    const BETWEEN: &[u8; 3] = b"\":\"";
+    // A letter is nearly always the whole key: sends have such keys. (A quote is not: that key is empty.)
+    if let [letter, between @ ..] = bytes.get(key..)?.first_chunk::<4>()?
+        && between == BETWEEN
+        && !matches!(letter, b'"' | b'\\')
+    {
+        return Some(key + 1);
+    }
+    let end = quote_or_backslash(bytes, key)?;
+    (bytes.get(end..)?.first_chunk::<3>()? == BETWEEN).then_some(end)
 }
 
 /// Position of the next quote or backslash. Most strings are short, so eight bytes at a time are faster than `memchr`,

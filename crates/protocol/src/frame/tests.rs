@@ -292,6 +292,21 @@ prop_compose! {
     }
 }
 
+#[test]
+fn text_of_any_length_is_escaped_wherever_it_has_to_be() {
+    for len in 0..35 {
+        for special in [None, Some('"'), Some('\\'), Some('\u{1}'), Some('\n'), Some('\u{1f}')] {
+            for at in 0..len {
+                let text: String = (0..len).map(|n| special.filter(|_| n == at).unwrap_or('~')).collect();
+                let bytes = Frame::request(1).with_field(&text, &text).to_bytes();
+                let header: serde_json::Value = serde_json::from_slice(&bytes[PREFIX_LEN..]).expect("JSON");
+                assert_eq!(header["extFields"], json!({ &text: text }));
+                assert_eq!(header["version"], json!(version::CURRENT));
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_header_is_longer_than_its_computed_maximum(frame in any_frame(), raw in proptest::collection::vec(any::<u8>(), 0..60)) {

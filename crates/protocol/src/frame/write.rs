@@ -5,12 +5,10 @@
 use super::{Encoding, FLAG_RESPONSE, Frame, MAX_HEADER_LEN, PREFIX_LEN};
 use crate::ext::Value;
 use crate::language::Language;
-use crate::number::Decimal;
+use crate::number::{MAX_DECIMAL, write_decimal};
 use crate::version;
 use bytes::BytesMut;
 
-/// Maximum length of an integer or boolean as text.
-const LONGEST_NUMBER: usize = 20;
 /// Maximum bytes of a JSON header without fields and remark: keys, numbers, the longest language name.
 const JSON_FRAME: usize = 192;
 /// Bytes of a JSON field beside key and value.
@@ -114,7 +112,7 @@ fn longest<'f>(head: &Head<'_>, fields: impl Iterator<Item = (&'f str, Value<'f>
             + JSON_ESCAPE * key.len()
             + match value {
                 Value::Text(text) => JSON_ESCAPE * text.len(),
-                _ => LONGEST_NUMBER,
+                Value::Int(_) | Value::Bool(_) => MAX_DECIMAL,
             }
     };
     JSON_FRAME + JSON_ESCAPE * head.remark.map_or(0, str::len) + fields.map(field).sum::<usize>()
@@ -142,7 +140,7 @@ impl Cursor<'_> {
 
     #[inline]
     fn put_int(&mut self, value: i64) {
-        self.put_slice(Decimal::new(value).as_bytes());
+        self.at += write_decimal(value, &mut self.room[self.at..]);
     }
 
     fn patch(&mut self, at: usize, value: u32) {
@@ -175,7 +173,7 @@ impl Cursor<'_> {
         self.put(b",\"flag\":");
         self.put_int(i64::from(head.flag));
         self.put(b",\"language\":\"");
-        self.put_slice(head.language.name().as_bytes());
+        self.json_text(head.language.name());
         self.put(b"\",\"opaque\":");
         self.put_int(i64::from(head.opaque));
         if let Some(remark) = head.remark {
@@ -201,13 +199,54 @@ impl Cursor<'_> {
     /// Text between JSON quotes.
     #[inline]
     fn json_text(&mut self, text: &str) {
-        let mut rest = text.as_bytes();
-        while let Some(found) = first_special(rest) {
-            self.put_slice(&rest[..found]);
-            self.json_escape(rest[found]);
-            rest = &rest[found + 1..];
+        let bytes = text.as_bytes();
+        let plain = self.put_plain(bytes);
+        if plain < bytes.len() {
+            self.put_escaped(&bytes[plain..]);
         }
-        self.put_slice(rest);
+    }
+
+    /// Copies text that needs no escape, and looks for such bytes, in one pass. Returns how much was copied: all of it, or less if a
+    /// byte behind that needs an escape.
+    #[inline]
+    fn put_plain(&mut self, bytes: &[u8]) -> usize {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for (at, word) in words.iter().enumerate() {
+            if specials(*word) != 0 {
+                return at * 8;
+            }
+            self.put(word);
+        }
+        let clean = words.len() * 8;
+        match bytes.last_chunk::<8>() {
+            // Copied together with what is before it and copied already.
+            Some(last) if !rest.is_empty() => {
+                if specials(*last) != 0 {
+                    return clean;
+                }
+                self.at += rest.len();
+                self.room[self.at - 8..self.at].copy_from_slice(last);
+            }
+            _ => {
+                for (at, byte) in rest.iter().enumerate() {
+                    if is_special(byte) {
+                        return at;
+                    }
+                    self.put(&[*byte]);
+                }
+            }
+        }
+        bytes.len()
+    }
+
+    #[cold]
+    fn put_escaped(&mut self, mut bytes: &[u8]) {
+        while let Some(found) = bytes.iter().position(is_special) {
+            self.put_slice(&bytes[..found]);
+            self.json_escape(bytes[found]);
+            bytes = &bytes[found + 1..];
+        }
+        self.put_slice(bytes);
     }
 
     fn json_escape(&mut self, byte: u8) {
@@ -250,23 +289,20 @@ impl Cursor<'_> {
     }
 }
 
-/// Position of the first byte that needs an escape in JSON.
+/// Whether a byte needs an escape in JSON.
 #[inline]
-fn first_special(bytes: &[u8]) -> Option<usize> {
+fn is_special(byte: &u8) -> bool {
+    *byte < b' ' || matches!(byte, b'"' | b'\\')
+}
+
+/// Not 0 if one of eight bytes needs an escape in JSON.
+#[inline]
+fn specials(word: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (at, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let control = word.wrapping_sub(ONES * 0x20) & !word;
-        let marks = ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control) & HIGHS;
-        if marks != 0 {
-            // The lowest mark is exact; higher marks may be wrong.
-            return Some(at * 8 + marks.trailing_zeros() as usize / 8);
-        }
-    }
-    let special = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
-    rest.iter().position(special).map(|at| words.len() * 8 + at)
+    let word = u64::from_le_bytes(word);
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control) & HIGHS
 }
