@@ -194,7 +194,7 @@ impl LogWriter {
     pub fn append_to_make_room(
         &self,
         drafts: &[Draft<'_>],
-        queues: &[impl Borrow<Arc<ConsumeQueue>>],
+        queues: &[Arc<ConsumeQueue>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Ticket, AppendError> {
@@ -211,7 +211,7 @@ impl LogWriter {
         &self,
         source: Source,
         drafts: &[Draft<'_>],
-        queues: &[impl Borrow<Arc<ConsumeQueue>>],
+        queues: &[Arc<ConsumeQueue>],
         now_ms: i64,
         placements: &mut Vec<Placement>,
     ) -> Result<Delivery, AppendError> {

@@ -116,9 +116,9 @@ impl<'a> Identity<'a> {
     }
 }
 
-/// The keys of the topic of the last request of a read: most of a read go to one topic.
+/// The keys of one topic, once they were looked up.
 #[derive(Default)]
-pub(crate) struct KnownKeys(Option<(Box<str>, Arc<TopicKeys>)>);
+pub(crate) struct KnownKeys(Option<Arc<TopicKeys>>);
 
 /// What is to be done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,14 +169,7 @@ impl Dedup {
         known: &mut KnownKeys,
     ) -> Option<Recognition> {
         let rule = topic.dedup?;
-        let keys = match &known.0 {
-            Some((name, keys)) if **name == *topic.name => Arc::clone(keys),
-            _ => {
-                let keys = self.keys_of(&topic.name);
-                known.0 = Some((topic.name.clone(), Arc::clone(&keys)));
-                keys
-            }
-        };
+        let keys = Arc::clone(known.0.get_or_insert_with(|| self.keys_of(&topic.name)));
         let mut recognition = Recognition {
             keys,
             window_ms: rule.window_ms,

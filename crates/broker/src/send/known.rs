@@ -13,6 +13,7 @@ const QUEUES: usize = 16;
 pub(super) struct Known {
     topic: Option<Arc<Topic>>,
     queues: [Option<Arc<ConsumeQueue>>; QUEUES],
+    /// Those by which the last topic recognises repeats.
     pub(super) keys: KnownKeys,
 }
 
@@ -23,8 +24,10 @@ impl Known {
             return Ok(Arc::clone(topic));
         }
         let topic = find()?;
-        self.queues = Default::default();
-        self.topic = Some(Arc::clone(&topic));
+        *self = Self {
+            topic: Some(Arc::clone(&topic)),
+            ..Self::default()
+        };
         Ok(topic)
     }
 

@@ -448,7 +448,7 @@ fn word_at(bytes: &[u8], at: usize) -> Option<u64> {
 
 /// The high bit of the lowest byte that is a quote or backslash is set; higher bytes may be marked wrongly, lower not.
 #[inline]
-fn marks(word: u64) -> u64 {
+pub(super) fn marks(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let quote = word ^ (ONES * b'"' as u64);

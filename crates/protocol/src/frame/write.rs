@@ -2,6 +2,7 @@
 //!
 //! JSON headers have their keys in alphabetical order and no white space, as the Java broker writes them.
 
+use super::json::marks;
 use super::{Encoding, FLAG_RESPONSE, Frame, MAX_HEADER_LEN, PREFIX_LEN};
 use crate::ext::Value;
 use crate::language::Language;
@@ -301,8 +302,5 @@ fn specials(word: [u8; 8]) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     let word = u64::from_le_bytes(word);
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    ((quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control) & HIGHS
+    marks(word) | (word.wrapping_sub(ONES * 0x20) & !word & HIGHS)
 }
